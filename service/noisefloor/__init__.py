@@ -1,0 +1,1 @@
+"""Noisefloor: a numerical accuracy regression service for quantized PyTorch models."""

@@ -1,0 +1,1 @@
+"""The REST front: parse, call one verb, answer."""

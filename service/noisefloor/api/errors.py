@@ -1,0 +1,67 @@
+"""One handler for all errors: RFC 9457 problem details."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from noisefloor.errors import (
+    MalformedBodyError,
+    MethodNotAllowedError,
+    NoisefloorError,
+    NotFoundError,
+    UnavailableError,
+)
+from noisefloor.problems import invalid_request
+
+log = logging.getLogger(__name__)
+
+
+def problem_response(error: NoisefloorError) -> JSONResponse:
+    """The error as application/problem+json."""
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - Unauthorized
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = "1"
+    return JSONResponse(
+        error.problem.model_dump(mode="json", exclude_none=True),
+        status_code=error.status,
+        headers=headers,
+        media_type="application/problem+json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Render every error in one form."""
+    app.add_exception_handler(NoisefloorError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _database)
+
+
+def _ours(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, NoisefloorError)  # noqa: S101 - registered for this class only
+    return problem_response(error)
+
+
+def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    errors = error.errors()
+    if any(e["type"] == "json_invalid" for e in errors):
+        return problem_response(MalformedBodyError(f"the body is not JSON: {errors[0]['ctx']['error']}"))
+    return problem_response(invalid_request(errors, strip=("body",)))
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    known: dict[int, type[NoisefloorError]] = {404: NotFoundError, 405: MethodNotAllowedError}
+    kind = known.get(error.status_code, MalformedBodyError)
+    detail = f"{request.method} {request.url.path}" if error.status_code in known else str(error.detail)
+    return problem_response(kind(detail))
+
+
+def _database(_request: Request, error: Exception) -> JSONResponse:
+    log.error("the database did not answer: %s", error)
+    return problem_response(UnavailableError("the database did not answer; try again"))

@@ -1,0 +1,110 @@
+"""What every request passes before any endpoint: size, origin, token. In one place, so that no router forgets."""
+
+import hmac
+import ipaddress
+from http.cookies import SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from noisefloor.api.errors import problem_response
+from noisefloor.dashboard.session import COOKIE, session_cookie
+from noisefloor.errors import BodyTooLargeError, NoisefloorError, NotAllowedError, UnauthorizedError
+from noisefloor.settings import Settings
+
+OPEN_PATHS = {"/healthz", "/readyz", "/login"}
+OPEN_PREFIX = "/static/"
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
+
+class Guard:
+    """ASGI middleware: refuses what is too large, forged by another site, or without the token."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self.max_body_bytes = settings.max_body_bytes
+        self.token = settings.token.get_secret_value() if settings.token else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with a problem, or pass the request on with its body counted."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._check_origin(scope["method"], headers)
+            self._check_token(scope["path"], headers)
+            body = b"" if scope["method"] in SAFE_METHODS else await self._whole_body(receive)
+        except UnauthorizedError as error:
+            await _ask_for_login(scope, headers, error)(scope, receive, send)
+            return
+        except NoisefloorError as error:
+            await problem_response(error)(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), send)
+
+    async def _whole_body(self, receive: Receive) -> bytes:
+        """The body, read to its end or refused: bodies are small, and what refuses them stands here alone."""
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            self._check_size(len(body))
+        return body
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self.max_body_bytes:
+            raise BodyTooLargeError(f"the body is larger than {self.max_body_bytes} bytes")
+
+    def _check_origin(self, method: str, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if self.token is None and not _is_loopback(host):
+            raise NotAllowedError(f"Host {host[:100]!r} is not a loopback address, and no token is set")
+        origin = headers.get("origin")
+        if method not in SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+            raise NotAllowedError(f"a page of {origin[:100]!r} may not change anything here")
+
+    def _check_token(self, path: str, headers: Headers) -> None:
+        if self.token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
+            return
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        if cookie is not None and hmac.compare_digest(cookie.value.encode(), session_cookie(self.token).encode()):
+            return
+        raise UnauthorizedError("send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login")
+
+
+def _ask_for_login(scope: Scope, headers: Headers, error: UnauthorizedError) -> Response:
+    """A browser is sent to the login page; everybody else gets the problem."""
+    if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+        return RedirectResponse(f"/login?next={quote(scope['path'])}", status_code=303)
+    return problem_response(error)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once, and then what the client does next."""
+    given = False
+
+    async def replayed() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

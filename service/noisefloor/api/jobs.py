@@ -1,0 +1,159 @@
+"""Jobs and cells."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from noisefloor.api.dependencies import (
+    Cursor,
+    Identifier,
+    JobId,
+    Limit,
+    ProjectName,
+    Service,
+    ServiceDep,
+    found_cell,
+    found_job,
+)
+from noisefloor.contract.base import Text
+from noisefloor.contract.job import JobSpec, JobStatus
+from noisefloor.contract.resources import CellView, JobView, Page
+from noisefloor.errors import UnavailableError
+from noisefloor.store import cells, jobs
+from noisefloor.store.session import reading, writing
+from noisefloor.workflow.cancel import cancel, retry
+from noisefloor.workflow.submit import submit
+from noisefloor.workflow.views import cell_views, job_views
+
+POLL_S = 0.25
+KEEP_ALIVE_S = 10.0
+
+router = APIRouter(prefix="/v1/projects/{project}/jobs", tags=["jobs"])
+
+
+@router.post("", status_code=202)
+def post_job(
+    project: ProjectName,
+    spec: JobSpec,
+    to: ServiceDep,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200, pattern=r"^[\x21-\x7e]+$")] = None,
+) -> JobView:
+    """Accept a job: subjects × schemes × lanes."""
+    with writing(to.engine) as session:
+        job = submit(
+            session,
+            project=project,
+            spec=spec,
+            settings=to.settings,
+            dispatch=to.dispatch,
+            idempotency_key=idempotency_key,
+        )
+        response.headers["Location"] = f"/v1/projects/{project}/jobs/{job.id}"
+        return job_views(session, [job], to.dispatch.waiting_for())[0]
+
+
+@router.get("")
+def list_jobs(
+    project: ProjectName,
+    to: ServiceDep,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: JobStatus | None = None,
+    branch: Annotated[Text | None, Query()] = None,
+) -> Page[JobView]:
+    """Jobs, newest first."""
+    with reading(to.engine) as session:
+        rows = jobs.page(session, project, limit=limit + 1, before=cursor, status=status, branch=branch)
+        views = job_views(session, rows[:limit], to.dispatch.waiting_for())
+    return Page(items=views, next_cursor=views[-1].id if len(rows) > limit else None)
+
+
+@router.get("/{job_id}")
+def get_job(
+    project: ProjectName, job_id: JobId, to: ServiceDep, wait: Annotated[float, Query(ge=0, le=60)] = 0
+) -> JobView:
+    """One job; with `wait`, as soon as it is settled or so many seconds have passed."""
+    deadline = time.monotonic() + wait
+    view = _view(to, project, job_id)
+    if view.status.settled or not wait or not to.waiters.acquire(blocking=False):
+        return view
+    try:
+        while not view.status.settled and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(POLL_S, left))
+            view = _view(to, project, job_id)
+    finally:
+        to.waiters.release()
+    return view
+
+
+@router.get("/{job_id}/events")
+def stream_events(project: ProjectName, job_id: JobId, to: ServiceDep) -> StreamingResponse:
+    """The job's progress as server-sent events: `progress` on each change, `settled` at the end."""
+    first = _view(to, project, job_id)
+    if not to.waiters.acquire(blocking=False):
+        raise UnavailableError(f"{to.settings.max_waiters} requests are waiting already; poll the job instead")
+    return StreamingResponse(_events(to, first), media_type="text/event-stream")
+
+
+@router.get("/{job_id}/cells")
+def list_cells(project: ProjectName, job_id: JobId, to: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> Page[CellView]:
+    """The job's cells in order, with their measurements and findings."""
+    with reading(to.engine) as session:
+        job = found_job(session, project, job_id)
+        after = found_cell(session, job_id, cursor).ordinal if cursor else -1
+        rows = cells.page(session, job_id, limit=limit + 1, after=after)
+        views = cell_views(session, job, rows[:limit])
+    return Page(items=views, next_cursor=views[-1].id if len(rows) > limit else None)
+
+
+@router.get("/{job_id}/cells/{cell_id}")
+def get_cell(project: ProjectName, job_id: JobId, cell_id: Identifier, to: ServiceDep) -> CellView:
+    """One cell."""
+    with reading(to.engine) as session:
+        job = found_job(session, project, job_id)
+        return cell_views(session, job, [found_cell(session, job_id, cell_id)])[0]
+
+
+@router.post("/{job_id}/cancel", status_code=202)
+def cancel_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
+    """End the job's queued cells now and its running ones within seconds."""
+    with writing(to.engine) as session:
+        job = cancel(session, found_job(session, project, job_id))
+        return job_views(session, [job])[0]
+
+
+@router.post("/{job_id}/retry", status_code=202)
+def retry_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
+    """Measure the cells again that failed or were cancelled."""
+    with writing(to.engine) as session:
+        job = retry(session, found_job(session, project, job_id), to.dispatch)
+        return job_views(session, [job], to.dispatch.waiting_for())[0]
+
+
+def _view(to: Service, project: str, job_id: str) -> JobView:
+    with reading(to.engine) as session:
+        return job_views(session, [found_job(session, project, job_id)], to.dispatch.waiting_for())[0]
+
+
+def _events(to: Service, view: JobView) -> Iterator[str]:
+    try:
+        sent, sent_at = "", time.monotonic()
+        while True:
+            text = view.model_dump_json(exclude={"spec"})
+            if text != sent:
+                name = "settled" if view.status.settled else "progress"
+                yield f"event: {name}\ndata: {text}\n\n"
+                sent, sent_at = text, time.monotonic()
+            elif time.monotonic() - sent_at > KEEP_ALIVE_S:
+                yield ": still there\n\n"
+                sent_at = time.monotonic()
+            if view.status.settled:
+                return
+            time.sleep(POLL_S)
+            view = _view(to, view.project, view.id)
+    finally:
+        to.waiters.release()

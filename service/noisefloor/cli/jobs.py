@@ -1,0 +1,118 @@
+"""submit, wait, show, cancel, retry."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    Format,
+    FormatOption,
+    JobFile,
+    JobId,
+    Project,
+    Token,
+    Url,
+    client,
+    new_key,
+    read_job,
+)
+from noisefloor.cli.report import Report, print_json, print_report
+from noisefloor.client import Client
+from noisefloor.contract.resources import JobView
+
+
+def submit(
+    job: JobFile,
+    url: Url = DEFAULT_URL,
+    project: Project = DEFAULT_PROJECT,
+    token: Token = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the results, and print them.")] = False,
+    format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
+) -> None:
+    """Post a job. The file's project, if it names one, goes before --project."""
+    spec = read_job(job)
+    with client(url, spec.project or project, token) as service:
+        posted = service.submit(spec, idempotency_key=new_key())
+        if wait:
+            raise typer.Exit(follow(service, posted.id, format))
+        if format is Format.JSON:
+            print_json(posted)
+        else:
+            typer.echo(f"{posted.id}  {posted.progress.cells} cells  {page_of(service, posted.id)}")
+
+
+def wait(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    project: Project = DEFAULT_PROJECT,
+    token: Token = None,
+    format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
+) -> None:
+    """Show a job's progress until it is settled, then its results. Exits with the verdict's code."""
+    with client(url, project, token) as service:
+        raise typer.Exit(follow(service, job_id, format))
+
+
+def show(
+    job_id: JobId,
+    url: Url = DEFAULT_URL,
+    project: Project = DEFAULT_PROJECT,
+    token: Token = None,
+    format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
+) -> None:
+    """Print what is known of a job."""
+    with client(url, project, token) as service:
+        print_result(service, service.job(job_id), format)
+
+
+def cancel(job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None) -> None:
+    """Cancel a job's queued and running cells."""
+    with client(url, project, token) as service:
+        typer.echo(service.cancel(job_id).status.value)
+
+
+def retry(job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None) -> None:
+    """Measure the cells again that failed or were cancelled."""
+    with client(url, project, token) as service:
+        typer.echo(service.retry(job_id).status.value)
+
+
+def follow(service: Client, job_id: str, format: Format) -> int:  # noqa: A002 - the option's name
+    """Show progress until the job is settled, print the results, and give the exit code."""
+    bar = Progress(
+        TextColumn("measuring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        for seen in service.progress(job_id):
+            now = seen["progress"]
+            doing = "; ".join(now["running"]) or (f"waiting for {now['waiting_for']}" if now["waiting_for"] else "")
+            bar.update(task, total=now["cells"], completed=now["ended"], description=doing)
+    job = service.job(job_id)
+    print_result(service, job, format)
+    return job.verdict.exit_code
+
+
+def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa: A002 - the option's name
+    """A job's results as a table or as JSON."""
+    report = Report(name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id))
+    if format is Format.JSON:
+        print_json(report)
+    else:
+        print_report(report)
+        typer.echo(f"dashboard: {page_of(service, job.id)}")
+
+
+def page_of(service: Client, job_id: str) -> str:
+    """The job's page on the dashboard."""
+    return f"{service.url}/projects/{service.project}/jobs/{job_id}"

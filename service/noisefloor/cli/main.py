@@ -1,0 +1,48 @@
+"""The command line's root. Verbs that need torch are contributed through the entry point group."""
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+from rich.console import Console
+
+from noisefloor.cli import db, gate, jobs, schema, serve, trend, up
+from noisefloor.errors import NoisefloorError
+
+COMMANDS = "noisefloor.commands"
+ERROR_EXIT = 2
+
+app = typer.Typer(
+    name="noisefloor",
+    help="Numerical accuracy regression service for quantized PyTorch models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(up.up)
+app.command()(serve.serve)
+app.command()(jobs.submit)
+app.command()(jobs.wait)
+app.command()(jobs.show)
+app.command()(jobs.cancel)
+app.command()(jobs.retry)
+app.command()(trend.trend)
+app.command()(gate.gate)
+app.command()(schema.schema)
+app.add_typer(db.app, name="db")
+for contributed in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):
+    app.command(contributed.name)(contributed.load())
+
+
+def run() -> None:
+    """Run a verb; an error of ours becomes one clear sentence and exit code 2."""
+    try:
+        app()
+    except NoisefloorError as error:
+        say = Console(stderr=True, soft_wrap=True, highlight=False)
+        say.print(f"[bold red]{error.problem.title}:[/] ", end="")
+        say.print(error.detail, markup=False)
+        for field in error.errors:
+            accepted = f"; accepted: {', '.join(map(str, field.accepted))}" if field.accepted else ""
+            say.print(f"  {field.field} = {field.value!r}: {field.message}{accepted}", markup=False)
+        sys.exit(ERROR_EXIT)

@@ -1,0 +1,70 @@
+"""Options that several verbs share."""
+
+import uuid
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import ValidationError
+
+from noisefloor.client import Client
+from noisefloor.contract.job import JobSpec
+from noisefloor.errors import InvalidRequestError, SettingsError
+from noisefloor.problems import invalid_request
+from noisefloor.settings import DEFAULT_PORT, Settings
+
+DEFAULT_PROJECT = "default"
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    HUMAN = "human"
+    JSON = "json"
+
+
+Url = Annotated[str, typer.Option(envvar="NOISEFLOOR_URL", help="Address of the service.")]
+Project = Annotated[str, typer.Option(envvar="NOISEFLOOR_PROJECT", help="Project on the service.")]
+Token = Annotated[str | None, typer.Option(envvar="NOISEFLOOR_TOKEN", help="Bearer token.", show_envvar=True)]
+FormatOption = Annotated[Format, typer.Option("--format", help="human or json")]
+JobFile = Annotated[str, typer.Argument(help="Job file, YAML or JSON; - reads standard input.")]
+JobId = Annotated[str, typer.Argument(help="A job's id.")]
+
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+
+
+def client(url: str, project: str, token: str | None) -> Client:
+    """The service that the options name."""
+    return Client(url, project=project, token=token)
+
+
+def new_key() -> str:
+    """An Idempotency-Key: a submission repeated by the transport is one job."""
+    return uuid.uuid4().hex
+
+
+def settings(**given: Any) -> Settings:
+    """Settings from the environment, overridden by what the command line gives."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError(invalid_request(error.errors()).detail) from None
+
+
+def read_job(path: str) -> JobSpec:
+    """The job of a file, or the error that names each refused field."""
+    name = "standard input" if path == "-" else path
+    try:
+        text = typer.get_text_stream("stdin").read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"{name} cannot be read: {error}") from None
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InvalidRequestError(f"{name} is not YAML or JSON: {error}") from None
+    try:
+        return JobSpec.model_validate(document)
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from None

@@ -1,0 +1,132 @@
+"""Results as a person or a program reads them. `run` and the service's verbs print through here alike."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from noisefloor.contract.base import Value
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import OUTPUT
+from noisefloor.contract.resources import CellView, MeasurementView, Trend
+from noisefloor.contract.verdict import Verdict
+
+WIDTH_UNSEEN = 160
+
+STYLES = {
+    Verdict.PASS: "green",
+    Verdict.ACKNOWLEDGED: "green",
+    Verdict.WARN: "yellow",
+    Verdict.PENDING: "dim",
+    Verdict.NO_BASELINE: "magenta",
+    Verdict.ERROR: "bold red",
+    Verdict.REGRESSED: "bold red",
+}
+
+
+class Report(Value):
+    """A job's results, whoever measured them."""
+
+    name: str
+    verdict: Verdict
+    message: str
+    cells: tuple[CellView, ...]
+
+
+def _console() -> Console:
+    """Standard output: as wide as the terminal, or as wide as the table where there is none."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH_UNSEEN)
+
+
+def print_json(report: Value) -> None:
+    """One JSON document on standard output."""
+    Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(
+        report.model_dump_json(by_alias=True, indent=2)
+    )
+
+
+def print_report(report: Report) -> None:
+    """The result table, what needs attention, and the verdict."""
+    console = _console()
+    table = Table(title=report.name or None, box=None, header_style="bold", pad_edge=False)
+    for heading in ("subject", "scheme", "edge", "engine"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("SQNR dB", "floor", "verdict"):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
+    for cell in report.cells:
+        for row in _rows(cell):
+            table.add_row(*row)
+    console.print(table)
+    _print_attention(console, report.cells)
+    console.print(Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})")
+
+
+def _rows(cell: CellView) -> list[list[str | Text]]:
+    names: list[str | Text] = [cell.subject.label, cell.scheme.label]
+    if cell.status is not CellStatus.DONE:
+        edges = ", ".join(cell.scheme.edges)
+        return [[*names, edges, cell.lane.label, Text(cell.status.value, style="yellow"), "", _verdict(cell.finding)]]
+    return [
+        [
+            *names,
+            m.edge if m.place == OUTPUT else f"{m.edge} {m.place}",
+            cell.lane.label,
+            _figure(m),
+            f"{m.finding.floor_db:.3f}" if m.finding and m.finding.floor_db is not None else "",
+            _verdict(m.finding),
+        ]
+        for m in cell.measurements
+    ]
+
+
+def _figure(measurement: MeasurementView) -> str:
+    zero = " (zero output)" if measurement.zero_output else ""
+    return f"{measurement.figure}{zero}"
+
+
+def _verdict(finding: Any) -> Text:
+    return Text(finding.verdict.value, style=STYLES[finding.verdict]) if finding else Text("–", style="dim")
+
+
+def _print_attention(console: Console, cells: Sequence[CellView]) -> None:
+    for cell in cells:
+        found = [(cell.lane.label, cell.finding)] + [
+            (f"{cell.lane.label} {m.edge} {m.place}", m.finding) for m in cell.measurements
+        ]
+        bad = [(where, f) for where, f in found if f is not None and f.verdict is not Verdict.PASS]
+        for where, finding in bad:
+            console.print(Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end="")
+            console.print(Text(finding.message))
+        if bad and cell.traceback:
+            console.print(Text(cell.traceback.rstrip(), style="dim"))
+        if bad:
+            console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+
+
+def print_trends(trends: Sequence[Trend]) -> None:
+    """One table a series, oldest point first."""
+    console = _console()
+    for line in trends:
+        s = line.series
+        table = Table(
+            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place}\n{s.key}",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        for heading in ("when (UTC)", "commit", "SQNR dB", "floor", "verdict", "environment", "job"):
+            table.add_column(heading, no_wrap=True)
+        for number, point in enumerate(line.points):
+            table.add_row(
+                point.at.strftime("%Y-%m-%d %H:%M:%S"),
+                (point.sha or "–")[:10],
+                str(point.figure),
+                "" if point.floor_db is None else f"{point.floor_db:.3f}",
+                Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
+                f"{(point.environment or '–')[:8]}{' changed' if number in line.environment_changes else ''}",
+                point.job_id,
+            )
+        console.print(table)

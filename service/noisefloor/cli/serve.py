@@ -1,0 +1,48 @@
+"""serve: the API and the dashboard, without a worker."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from noisefloor.cli.options import settings
+from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.settings import Settings
+from noisefloor.store import schema
+from noisefloor.store.session import only_writer, open_engine
+
+GRACE_S = 5
+
+Database = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://… [env NOISEFLOOR_DATABASE]")]
+Host = Annotated[str | None, typer.Option(help="Address to bind to; loopback unless a token is set.")]
+Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")]
+
+
+def serve(database: Database = None, host: Host = None, port: Port = None) -> None:
+    """Serve the API and the dashboard. The database must be at the code's schema."""
+    from noisefloor.api.app import create_app
+
+    given = settings(database=database, host=host, port=port)
+    with sole_writer(given):
+        engine = open_engine(given.database)
+        schema.require_current(engine)
+        server(given, create_app(settings=given, engine=engine, dispatch=LocalDispatch())).run()
+
+
+def sole_writer(given: Settings) -> AbstractContextManager[None]:
+    """The right to write: exclusive on SQLite, shared on PostgreSQL."""
+    return only_writer(given.sqlite_path) if given.sqlite_path else nullcontext()
+
+
+def server(given: Settings, app: object) -> uvicorn.Server:
+    """The HTTP server of the settings."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # uvicorn types an application more narrowly than ASGI does
+            host=given.host,
+            port=given.port,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )

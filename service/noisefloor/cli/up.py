@@ -1,0 +1,99 @@
+"""up: the whole of it on one machine, in one command. The composition root of service and worker."""
+
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from noisefloor.cli.jobs import follow
+from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, settings
+from noisefloor.cli.serve import Database, Host, Port, server, sole_writer
+from noisefloor.contract.job import JobSpec
+from noisefloor.contract.verdict import Verdict
+from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
+from noisefloor.settings import Settings
+from noisefloor.store import schema
+from noisefloor.store.session import open_engine
+
+START_POLL_S = 0.05
+
+say = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def up(
+    database: Database = None,
+    host: Host = None,
+    port: Port = None,
+    slots: Annotated[int | None, typer.Option(help="Shards measured at once.")] = None,
+    submit: Annotated[str | None, typer.Option(help="Post this job, show its progress and results.")] = None,
+    leave: Annotated[bool, typer.Option("--exit", help="Stop after --submit, with the verdict's exit code.")] = False,
+) -> None:
+    """Start the service, the dashboard and a local worker; the database is made and upgraded as needed."""
+    from noisefloor.api.app import create_app
+
+    try:
+        from noisefloor_workers.worker import Worker
+    except ImportError as error:
+        raise SettingsError(f"a worker needs torch ({error}): pip install 'noisefloor[worker]'") from None
+    given = settings(database=database, host=host, port=port, slots=slots)
+    spec = read_job(submit) if submit is not None else None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with sole_writer(given), _listen(given) as listener:
+        engine = open_engine(given.database)
+        schema.upgrade(engine)
+        dispatch = LocalDispatch()
+        http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))
+        url = f"http://{_shown(given.host)}:{listener.getsockname()[1]}"
+        say.print(f"[bold]Noisefloor[/] {url}  database {engine.url!r}")
+        submission = Submission(given, url, spec, leave=leave) if spec is not None else None
+        with Worker(engine=engine, dispatch=dispatch, settings=given):
+            if submission is not None:
+                submission.start(http)
+            http.run(sockets=[listener])
+    if submission is not None and leave:
+        raise typer.Exit(submission.exit_code)
+
+
+class Submission:
+    """A job posted to the service that this process is, over HTTP like any other."""
+
+    def __init__(self, given: Settings, url: str, spec: JobSpec, *, leave: bool) -> None:
+        self._given, self._url, self._spec, self._leave = given, url, spec, leave
+        self.exit_code = Verdict.ERROR.exit_code
+
+    def start(self, service: uvicorn.Server) -> None:
+        """Post in the background as soon as the service answers."""
+        threading.Thread(target=self._follow, args=(service,), name="submission", daemon=True).start()
+
+    def _follow(self, service: uvicorn.Server) -> None:
+        try:
+            while not service.started:
+                time.sleep(START_POLL_S)
+            token = self._given.token.get_secret_value() if self._given.token else None
+            with client(self._url, self._spec.project or DEFAULT_PROJECT, token) as own:
+                posted = own.submit(self._spec, idempotency_key=new_key())
+                self.exit_code = follow(own, posted.id, Format.HUMAN)
+        except NoisefloorError as error:
+            say.print(error.detail, markup=False)
+        finally:
+            if self._leave:
+                service.should_exit = True
+
+
+def _listen(given: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in given.host else socket.AF_INET
+    try:
+        return socket.create_server((given.host, given.port), family=family)
+    except OSError as error:
+        raise UnavailableError(f"{given.host} port {given.port}: {error.strerror}; --port takes another") from None
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

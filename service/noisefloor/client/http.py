@@ -1,0 +1,118 @@
+"""The service, over HTTP, in the contract's words."""
+
+import json
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from noisefloor.contract.base import Value
+from noisefloor.contract.job import JobSpec
+from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
+from noisefloor.errors import NoisefloorError, UnavailableError
+
+TIMEOUT_S = 90.0
+PAGE = 200
+
+View = TypeVar("View", bound=Value)
+
+
+class RefusedError(NoisefloorError):
+    """The service refused the request."""
+
+    code = "refused"
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail, problem.errors)
+        self.status = problem.status
+        self.code = problem.type.rpartition(":")[2]
+
+
+class Client:
+    """One project of one service.
+
+    Raises `RefusedError` with the service's problem, and `UnavailableError` where no service answers.
+    """
+
+    def __init__(self, url: str, *, project: str, token: str | None = None) -> None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.url = url.rstrip("/")
+        self.project = project
+        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def submit(self, spec: JobSpec, *, idempotency_key: str | None = None) -> JobView:
+        """Post a job."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        body = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return JobView.model_validate(self._ask("POST", "/jobs", json=body, headers=headers))
+
+    def job(self, job_id: str, *, wait_s: float = 0) -> JobView:
+        """One job; waits until it is settled, at most `wait_s`."""
+        return JobView.model_validate(self._ask("GET", f"/jobs/{job_id}", params={"wait": wait_s}))
+
+    def progress(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """The job's events until it is settled: the fields of a JobView without its spec."""
+        path = f"/v1/projects/{self.project}/jobs/{job_id}/events"
+        try:
+            with self._http.stream("GET", path) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                for line in response.iter_lines():
+                    if line.startswith("data: "):
+                        yield json.loads(line.removeprefix("data: "))
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from None
+
+    def cells(self, job_id: str) -> tuple[CellView, ...]:
+        """All cells of a job."""
+        return tuple(self._pages(f"/jobs/{job_id}/cells", {"limit": PAGE}, CellView))
+
+    def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
+        """The lines that the filters find."""
+        return tuple(self._pages("/trends", filters, Trend))
+
+    def cancel(self, job_id: str) -> JobView:
+        """Cancel a job."""
+        return JobView.model_validate(self._ask("POST", f"/jobs/{job_id}/cancel"))
+
+    def retry(self, job_id: str) -> JobView:
+        """Measure again what failed."""
+        return JobView.model_validate(self._ask("POST", f"/jobs/{job_id}/retry"))
+
+    def _pages(self, path: str, params: Mapping[str, Any], view: type[View]) -> Iterator[View]:
+        cursor: str | None = None
+        while True:
+            found = self._ask("GET", path, params={**params, **({"cursor": cursor} if cursor else {})})
+            page = Page[view].model_validate(found)  # type: ignore[valid-type]  # the item's class is a value here
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, f"/v1/projects/{self.project}{path}", **options)
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from None
+        if response.is_error:
+            raise _refusal(response)
+        return response.json()
+
+    def _unavailable(self, error: httpx.HTTPError) -> UnavailableError:
+        return UnavailableError(f"no service answers at {self.url} ({error}); `noisefloor up` starts one")
+
+
+def _refusal(response: httpx.Response) -> NoisefloorError:
+    try:
+        return RefusedError(Problem.model_validate(response.json()))
+    except ValueError:
+        errors = [FieldError(field="(answer)", message=response.text[:200])]
+        return UnavailableError(f"{response.url} answered {response.status_code}, not a Noisefloor problem", errors)

@@ -1,0 +1,53 @@
+"""What every value of the contract is: frozen, closed to unknown keys, free of NaN, infinity and NUL."""
+
+import difflib
+from collections.abc import Hashable, Iterable
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+# Postgres refuses U+0000 in text, so no text of ours carries it.
+Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Value(BaseModel):
+    """A frozen value that validates itself when it is built."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, ser_json_inf_nan="strings"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        """Name the misspelt key, the keys that are accepted, and the nearest of them."""
+        if not isinstance(data, dict):
+            return data
+        accepted = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = [key for key in data if key not in accepted and key not in cls.model_fields]
+        if unknown:
+            key = str(unknown[0])
+            near = difflib.get_close_matches(key, accepted, n=1)
+            raise PydanticCustomError(
+                "unknown_key",
+                "unknown key '{key}'{hint}",
+                {"key": key, "hint": f"; did you mean '{near[0]}'?" if near else "", "accepted": accepted},
+            )
+        return data
+
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed."""
+        return self.model_validate({**dict(self), **changes})
+
+
+def refuse_repeats(field: str, values: Iterable[Hashable]) -> None:
+    """Raise `ValueError` naming the first value that stands in `field` twice."""
+    seen: set[Hashable] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{field} repeats {value}")
+        seen.add(value)

@@ -1,0 +1,115 @@
+"""The job as a user writes it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+
+from noisefloor.contract.base import Name, Text, Value, refuse_repeats
+from noisefloor.contract.lane import Lanes
+from noisefloor.contract.policy import Policy
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]
+GIB = 2**30
+
+
+class Limits(Value):
+    """What one cell may take before it is ended."""
+
+    cell_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
+    memory_gib: Annotated[float, Field(ge=0.125, le=4096)] = 4.0
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self.memory_gib * GIB)
+
+
+class Git(Value):
+    """The commit that a job measures."""
+
+    repository: Text | None = None
+    branch: Text | None = None
+    sha: Sha | None = None
+    committed_at: AwareDatetime | None = None
+    ancestors: Annotated[tuple[Sha, ...], Field(max_length=100)] = ()
+
+
+class JobSubject(Subject):
+    """A subject of a job, with schemes of its own where the job's do not fit it."""
+
+    schemes: Annotated[tuple[Scheme, ...], Field(min_length=1, max_length=1024)] | None = None
+
+    @model_validator(mode="after")
+    def _schemes_once(self) -> Self:
+        refuse_repeats("schemes", (scheme.quantization.label for scheme in self.schemes or ()))
+        return self
+
+    @property
+    def subject(self) -> Subject:
+        """The subject alone."""
+        return Subject(**{name: getattr(self, name) for name in Subject.model_fields})
+
+
+class JobSpec(Value):
+    """Subjects × schemes × lanes, at a commit, under limits and a policy."""
+
+    version: Literal[1]
+    project: Name | None = Field(default=None, description="if given, the same as in the address")
+    name: Text = ""
+    subjects: Annotated[tuple[JobSubject, ...], Field(min_length=1, max_length=1024)]
+    schemes: Annotated[tuple[Scheme, ...], Field(max_length=1024)] = ()
+    lanes: Lanes
+    limits: Limits = Limits()
+    policy: Policy = Policy()
+    git: Git = Git()
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+
+    @model_validator(mode="after")
+    def _cells_once(self) -> Self:
+        refuse_repeats("schemes", (scheme.quantization.label for scheme in self.schemes))
+        subjects = (subject.model_dump_json(exclude={"schemes"}, exclude_defaults=True) for subject in self.subjects)
+        refuse_repeats("subjects", subjects)
+        return self
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def settled(self) -> bool:
+        return self in {JobStatus.DONE, JobStatus.CANCELLED}
+
+
+class CellStatus(StrEnum):
+    """Where a cell stands, or how it ended."""
+
+    QUEUED = "queued"
+    DONE = "done"
+    UNSUPPORTED = "unsupported"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self is not CellStatus.QUEUED
+
+
+RETRIED: frozenset[CellStatus] = frozenset(
+    {
+        CellStatus.FAILED,
+        CellStatus.TIMED_OUT,
+        CellStatus.OUT_OF_MEMORY,
+        CellStatus.CRASHED,
+        CellStatus.CANCELLED,
+    }
+)

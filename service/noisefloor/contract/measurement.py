@@ -1,0 +1,88 @@
+"""What a cell's run yields: measurements, the environment, and how the cell ended."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from noisefloor.contract.base import Digest, LongText, Text, Value
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.scheme import Edge, Scheme
+from noisefloor.contract.sums import Sums
+
+Metric = Literal["sqnr_db"]
+OUTPUT = "output"
+
+
+class Extreme(Value):
+    """The worst slice along one axis: its index and its SQNR in dB."""
+
+    index: Annotated[int, Field(ge=0)]
+    sqnr_db: Figure
+
+
+class Spread(Value):
+    """How the error is spread over an output, beside the pooled figure.
+
+    `lsb` counts elements by their difference in units of the output's quantization step, rounded and
+    clipped to ±LSB_CLIP; a difference of one at a tie is not a kernel bug.
+    """
+
+    worst_sample: Extreme | None = None
+    worst_channel: Extreme | None = None
+    p5_sample_db: Figure | None = Field(default=None, description="5th percentile of SQNR over samples, dB")
+    lsb: dict[Annotated[int, Field(ge=-8, le=8)], int] | None = None
+
+
+class Measurement(Value):
+    """One metric of one edge at one place, typed."""
+
+    edge: Edge
+    place: Text = Field(default=OUTPUT, description="`output` is pooled over all leaves of the output")
+    metric: Metric = "sqnr_db"
+    figure: Figure
+    sums: Sums | None = None
+    spread: Spread | None = None
+    match_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="share of equal elements, for integer and bool outputs"
+    )
+    note: Text | None = Field(default=None, description="what differs, where the kind is mismatch")
+    output_digest: Digest | None = Field(default=None, description="of the actual output's bytes")
+
+
+class Environment(Value):
+    """What the figures depend on beside the code: shown whole, never part of a series' key."""
+
+    torch: Text
+    torchao: Text | None = None
+    onednn: Text | None = None
+    python: Text
+    cpu: Text
+    isa: Text = Field(description="the instruction set that torch uses, after any cap")
+    isa_cap: Text = "native"
+    threads: int
+    os: Text
+    machine: Text
+
+
+class CellTask(Value):
+    """A cell as a runner takes it."""
+
+    cell: Text
+    scheme: Scheme
+    lane: Lane
+
+
+class CellResult(Value):
+    """A cell as a runner gives it back."""
+
+    cell: Text
+    status: CellStatus
+    reason: LongText | None = None
+    traceback: LongText | None = None
+    environment: Environment | None = None
+    executed_engine: Text | None = None
+    inputs_digest: Digest | None = None
+    duration_s: Annotated[float, Field(ge=0)] = 0.0
+    measurements: tuple[Measurement, ...] = ()

@@ -1,0 +1,147 @@
+"""What the service answers: the read side of the contract."""
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import AwareDatetime, Field
+
+from noisefloor.contract.base import Digest, LongText, Text, Value
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.job import CellStatus, Git, JobSpec, JobStatus
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.measurement import Measurement
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+from noisefloor.contract.verdict import Finding, Verdict
+
+Item = TypeVar("Item")
+
+
+class Page(Value, Generic[Item]):
+    """A slice of a list; `next_cursor` asks for the next one."""
+
+    items: tuple[Item, ...]
+    next_cursor: Text | None = None
+
+
+class Progress(Value):
+    """How far a job is."""
+
+    cells: int
+    ended: int
+    running: tuple[Text, ...] = Field(default=(), description="what is being done now, a line per runner")
+    waiting_for: Text | None = Field(default=None, description="why nothing moves, if nothing does")
+
+
+class JobView(Value):
+    """A job as the service shows it."""
+
+    id: Text
+    project: Text
+    name: Text
+    status: JobStatus
+    verdict: Verdict
+    verdict_message: LongText
+    progress: Progress
+    git: Git
+    created_at: AwareDatetime
+    finished_at: AwareDatetime | None = None
+    spec: JobSpec
+
+
+class MeasurementView(Measurement):
+    """A measurement with its series and what the gate found."""
+
+    id: Text = ""
+    series: Digest
+    zero_output: bool = False
+    finding: Finding | None = None
+
+
+class CellView(Value):
+    """A cell with its measurements and the command that reproduces it without the service."""
+
+    id: Text
+    job_id: Text = ""
+    ordinal: int
+    subject: Subject
+    scheme: Scheme
+    lane: Lane
+    status: CellStatus
+    reason: LongText | None = None
+    traceback: LongText | None = None
+    executed_engine: Text | None = None
+    environment: Digest | None = None
+    inputs_digest: Digest | None = None
+    duration_s: float | None = None
+    finding: Finding | None = Field(default=None, description="of a cell that gave no measurement")
+    measurements: tuple[MeasurementView, ...] = ()
+    repro: str
+
+
+class EnvironmentView(Value):
+    """An environment beside its key."""
+
+    key: Digest
+    first_seen_at: AwareDatetime
+    document: dict[str, Any]
+
+
+class SeriesView(Value):
+    """Measurements that may be compared over time, by what identifies them."""
+
+    key: Digest
+    project: Text
+    subject: Text
+    scheme: Text
+    edge: Text
+    engine: Text
+    device: Text
+    isa: Text
+    batch: int
+    metric: Text
+    place: Text
+    identity: dict[str, Any]
+
+
+class TrendPoint(Value):
+    """One measurement on a series' line."""
+
+    measurement_id: Text
+    job_id: Text
+    cell_id: Text
+    sha: Text | None
+    branch: Text | None
+    at: AwareDatetime
+    figure: Figure
+    floor_db: float | None
+    verdict: Verdict | None
+    environment: Digest | None
+
+
+class Trend(Value):
+    """A series and its points, oldest first."""
+
+    series: SeriesView
+    points: tuple[TrendPoint, ...]
+    environment_changes: tuple[int, ...] = Field(
+        default=(), description="indices of points measured in another environment than the one before"
+    )
+
+
+class FieldError(Value):
+    """One field that was refused: where, what it was, and what would be accepted."""
+
+    field: str
+    message: str
+    value: Any = None
+    accepted: list[Any] | None = None
+
+
+class Problem(Value):
+    """RFC 9457 problem details; `type` is stable and listed in docs/problems.md."""
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    errors: tuple[FieldError, ...] = ()

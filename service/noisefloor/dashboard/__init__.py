@@ -1,0 +1,1 @@
+"""Server-rendered pages: they only read, and need no JavaScript."""

@@ -1,0 +1,117 @@
+"""One family of errors: the class carries status and code, its docstring is the title of the problem."""
+
+from collections.abc import Sequence
+
+from noisefloor.contract.resources import FieldError, Problem
+
+PROBLEM_TYPE = "urn:noisefloor:problem:"
+
+
+class NoisefloorError(Exception):
+    """Something the caller can understand and act on."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = tuple(errors)
+
+    @property
+    def problem(self) -> Problem:
+        """The error as RFC 9457 says it."""
+        title = (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return Problem(
+            type=PROBLEM_TYPE + self.code, title=title, status=self.status, detail=self.detail, errors=self.errors
+        )
+
+
+class InvalidRequestError(NoisefloorError):
+    """The request does not fit the contract."""
+
+    status = 422
+    code = "invalid-request"
+
+
+class MalformedBodyError(NoisefloorError):
+    """The body is not JSON."""
+
+    status = 400
+    code = "malformed-body"
+
+
+class BodyTooLargeError(NoisefloorError):
+    """The body is larger than the service accepts."""
+
+    status = 413
+    code = "body-too-large"
+
+
+class TooManyCellsError(NoisefloorError):
+    """The job has more cells than the service accepts."""
+
+    status = 422
+    code = "too-many-cells"
+
+
+class NotAllowedError(NoisefloorError):
+    """The service's settings do not allow this."""
+
+    status = 422
+    code = "not-allowed"
+
+
+class IdempotencyConflictError(NoisefloorError):
+    """The Idempotency-Key was used for another request."""
+
+    status = 422
+    code = "idempotency-conflict"
+
+
+class UnauthorizedError(NoisefloorError):
+    """A bearer token is needed."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class NotFoundError(NoisefloorError):
+    """There is no such thing."""
+
+    status = 404
+    code = "not-found"
+
+
+class MethodNotAllowedError(NoisefloorError):
+    """The address does not take this method."""
+
+    status = 405
+    code = "method-not-allowed"
+
+
+class ConflictError(NoisefloorError):
+    """The state of the resource does not allow this."""
+
+    status = 409
+    code = "conflict"
+
+
+class StaleTokenError(NoisefloorError):
+    """The shard was taken over by a later attempt."""
+
+    status = 409
+    code = "stale-token"
+
+
+class UnavailableError(NoisefloorError):
+    """The service cannot do this now."""
+
+    status = 503
+    code = "unavailable"
+
+
+class SettingsError(NoisefloorError):
+    """The settings contradict each other."""
+
+    code = "settings"

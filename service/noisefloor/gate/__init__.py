@@ -1,0 +1,1 @@
+"""Judging: values in, verdict out. No clock, no database, no settings."""

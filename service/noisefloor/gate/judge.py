@@ -1,0 +1,140 @@
+"""The judge: what a policy says of measurements, of cells that gave none, and of a job as a whole."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from noisefloor.contract.base import Value
+from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.policy import Consequence, Policy
+from noisefloor.contract.verdict import Baseline, Finding, Verdict
+
+CONSEQUENCES: dict[Consequence, Verdict] = {
+    "warn": Verdict.WARN,
+    "fail": Verdict.REGRESSED,
+    "error": Verdict.ERROR,
+}
+
+
+class Evidence(Value):
+    """What is known of one measurement when it is judged."""
+
+    figure: Figure
+    zero_output: bool = False
+    floor_db: float | None = None
+    baseline: Baseline | None = None
+
+
+def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
+    """The worst of what the rules say, or None where no rule applies.
+
+    >>> judge_measurement(Policy(), Evidence(figure=Figure.finite(29.9), floor_db=30)).verdict.value
+    'regressed'
+    """
+    findings = [
+        finding
+        for finding in (_outcome(policy, evidence), _floor(evidence), _drop(policy, evidence))
+        if finding is not None
+    ]
+    if not findings:
+        return None
+    worst = max(findings, key=lambda finding: finding.verdict.severity)
+    drops = [finding.drop_db for finding in findings if finding.drop_db is not None]
+    return worst.replace(
+        floor_db=evidence.floor_db, baseline=evidence.baseline, drop_db=drops[0] if drops else None
+    )
+
+
+def is_judged(policy: Policy, floor_db: float | None) -> bool:
+    """Whether a rule in dB applies to a measurement with this floor."""
+    return floor_db is not None or policy.rules.max_drop_db is not None
+
+
+def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Finding | None:
+    """What a cell that gave no measurement means; None for one that is done."""
+    if status is CellStatus.DONE:
+        return None
+    if status is CellStatus.CANCELLED:
+        return Finding(verdict=Verdict.ERROR, rule="cancelled", message=f"cancelled: {reason}")
+    rule = "unsupported" if status is CellStatus.UNSUPPORTED else "worker_error"
+    verdict = CONSEQUENCES[getattr(policy.on, rule)]
+    message = f"{status.value}: {reason}" if reason else status.value
+    return Finding(verdict=verdict, rule=f"on.{rule}", message=message)
+
+
+def conclude(findings: Sequence[Finding], *, judged: int) -> tuple[Verdict, str]:
+    """The verdict of a job: its worst finding, and a sentence.
+
+    `judged` counts measurements that a rule applied to. Without any there is nothing that could pass.
+    """
+    worst = max((finding.verdict for finding in findings), key=lambda v: v.severity, default=Verdict.PASS)
+    if judged == 0 and worst.severity < Verdict.NO_BASELINE.severity:
+        return (
+            Verdict.NO_BASELINE,
+            "nothing was judged: no measurement has a floor_db or a max_drop_db to hold it against",
+        )
+    counts = Counter(finding.verdict for finding in findings)
+    tally = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in reversed(Verdict) if counts[verdict])
+    first = next((f.message for f in findings if f.verdict is worst and worst is not Verdict.PASS), None)
+    return worst, f"{tally}; {first}" if first else tally
+
+
+def _outcome(policy: Policy, evidence: Evidence) -> Finding | None:
+    """Kinds that mean something under every policy."""
+    kind = evidence.figure.kind
+    if kind is FigureKind.NONFINITE:
+        verdict = CONSEQUENCES[policy.on.nonfinite]
+        return Finding(verdict=verdict, rule="on.nonfinite", message="the output has NaN or infinite elements")
+    if kind is FigureKind.MISMATCH:
+        return Finding(
+            verdict=Verdict.REGRESSED, rule="mismatch", message="the outputs differ in structure, shape or dtype"
+        )
+    if evidence.zero_output and kind is not FigureKind.NOT_APPLICABLE:
+        return Finding(verdict=Verdict.WARN, rule="zero_output", message="the output is zero throughout")
+    return None
+
+
+def _floor(evidence: Evidence) -> Finding | None:
+    floor_db, figure = evidence.floor_db, evidence.figure
+    if floor_db is None:
+        return None
+    if figure.kind is FigureKind.EXACT:
+        return Finding(verdict=Verdict.PASS, rule="floor_db", message="exact")
+    if figure.kind is FigureKind.NOT_APPLICABLE:
+        return Finding(
+            verdict=Verdict.ERROR, rule="floor_db", message="a floor in dB does not apply to integer outputs"
+        )
+    if figure.value is None:
+        return Finding(
+            verdict=Verdict.REGRESSED, rule="floor_db", message=f"{figure} instead of {floor_db:.3f} dB or more"
+        )
+    if figure.value < floor_db:
+        message = f"{figure} dB is {floor_db - figure.value:.3f} dB below the floor of {floor_db:.3f} dB"
+        return Finding(verdict=Verdict.REGRESSED, rule="floor_db", message=message)
+    message = f"{figure} dB is {figure.value - floor_db:.3f} dB above the floor of {floor_db:.3f} dB"
+    return Finding(verdict=Verdict.PASS, rule="floor_db", message=message)
+
+
+def _drop(policy: Policy, evidence: Evidence) -> Finding | None:
+    max_drop_db = policy.rules.max_drop_db
+    if max_drop_db is None or evidence.figure.kind is FigureKind.NOT_APPLICABLE:
+        return None
+    baseline, figure = evidence.baseline, evidence.figure
+    if baseline is None:
+        verdict = Verdict.NO_BASELINE if policy.on.no_baseline == "fail" else CONSEQUENCES[policy.on.no_baseline]
+        message = "no accepted result of this series on the branch to compare with"
+        return Finding(verdict=verdict, rule="on.no_baseline", message=message)
+    if figure.kind is FigureKind.EXACT:
+        return Finding(verdict=Verdict.PASS, rule="max_drop_db", message="exact")
+    if figure.value is None:
+        return Finding(
+            verdict=Verdict.REGRESSED, rule="max_drop_db", message=f"{figure}; the baseline was {baseline.figure}"
+        )
+    if baseline.figure.value is None:
+        return Finding(
+            verdict=Verdict.REGRESSED, rule="max_drop_db", message=f"{figure} dB; the baseline was {baseline.figure}"
+        )
+    drop_db = baseline.figure.value - figure.value
+    verdict = Verdict.REGRESSED if drop_db > max_drop_db else Verdict.PASS
+    message = f"{figure} dB against {baseline.figure} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
+    return Finding(verdict=verdict, rule="max_drop_db", message=message, drop_db=drop_db)

@@ -1,0 +1,69 @@
+"""Public identities: how series, environments and requests are told apart. Versioned; pinned by golden tests.
+
+Keys are BLAKE2b-128 in hex over canonical JSON. Fields that have their default value are left out of the
+JSON, so that a field added later, with a default that means what was done before, moves no key.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.measurement import Environment, Metric
+from noisefloor.contract.scheme import Edge, Quantization
+from noisefloor.contract.subject import Subject
+
+SERIES_VERSION = 1
+
+
+def digest(data: bytes) -> str:
+    """BLAKE2b-128 in hex: 32 characters."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces, in UTF-8.
+
+    >>> canonical({"b": 1, "a": "é"})
+    b'{"a":"\\xc3\\xa9","b":1}'
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def _identifying(value: BaseModel) -> dict[str, Any]:
+    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def series_identity(
+    *, project: str, subject: Subject, quantization: Quantization, edge: Edge, lane: Lane, metric: Metric, place: str
+) -> dict[str, Any]:
+    """What makes measurements comparable over time.
+
+    Threads are part of the environment, and the commit is what a series runs over: neither is in it.
+    """
+    return {
+        "v": SERIES_VERSION,
+        "project": project,
+        "subject": _identifying(subject),
+        "quantization": _identifying(quantization),
+        "edge": edge,
+        "engine": lane.engine,
+        "device": lane.device,
+        "isa": lane.isa,
+        "batch": subject.data.evaluation.shape[0],
+        "metric": metric,
+        "place": place,
+    }
+
+
+def series_key(identity: dict[str, Any]) -> str:
+    """The key of a series."""
+    return digest(canonical(identity))
+
+
+def environment_key(environment: Environment) -> str:
+    """The key of an environment."""
+    return digest(canonical(_identifying(environment)))

@@ -1,0 +1,77 @@
+"""From a job to its cells, and from cells to shards: pure."""
+
+import shlex
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from noisefloor.contract.base import Value
+from noisefloor.contract.job import JobSpec, JobSubject, Limits
+from noisefloor.contract.lane import Isa, Lane, Lanes
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+
+
+class Cell(Value):
+    """Subject × scheme × lane: the smallest thing that is run."""
+
+    ordinal: int
+    subject: Subject
+    scheme: Scheme
+    lane: Lane
+
+    @property
+    def label(self) -> str:
+        return f"{self.subject.label} · {self.scheme.label} · {self.lane.label}"
+
+
+class Shard(Value):
+    """The cells of a job that share a process: same subject, ISA cap and threads."""
+
+    isa: Isa
+    threads: int
+    cells: tuple[Cell, ...]
+
+
+def count(spec: JobSpec) -> int:
+    """How many cells a job has, without making them: a job of 10⁹ costs nothing to refuse."""
+    return sum(len(_schemes(spec, subject)) for subject in spec.subjects) * spec.lanes.count
+
+
+def cells(spec: JobSpec) -> Iterator[Cell]:
+    """Every cell. Lanes vary fastest, so that neighbours share a calibration."""
+    ordinal = 0
+    lanes = spec.lanes.each()
+    for subject in spec.subjects:
+        for isa_and_threads in dict.fromkeys((lane.isa, lane.threads) for lane in lanes):
+            together = [lane for lane in lanes if (lane.isa, lane.threads) == isa_and_threads]
+            for scheme in _schemes(spec, subject):
+                for lane in together:
+                    yield Cell(ordinal=ordinal, subject=subject.subject, scheme=scheme, lane=lane)
+                    ordinal += 1
+
+
+def shards(planned: Iterable[Cell]) -> Iterator[Shard]:
+    """Neighbouring cells that can share a process."""
+    for (_, isa, threads), group in groupby(planned, key=lambda c: (c.subject, c.lane.isa, c.lane.threads)):
+        yield Shard(isa=isa, threads=threads, cells=tuple(group))
+
+
+def alone(cell: Cell, limits: Limits) -> JobSpec:
+    """The job that consists of one cell."""
+    lane = cell.lane
+    return JobSpec(
+        version=1,
+        subjects=(JobSubject(**{**dict(cell.subject), "schemes": (cell.scheme,)}),),
+        lanes=Lanes(engine=(lane.engine,), device=(lane.device,), isa=(lane.isa,), threads=(lane.threads,)),
+        limits=limits,
+    )
+
+
+def repro(cell: Cell, limits: Limits) -> str:
+    """One shell line that measures the cell again without the service."""
+    spec = alone(cell, limits).model_dump_json(exclude_defaults=True, by_alias=True)
+    return f"echo {shlex.quote(spec)} | noisefloor run -"
+
+
+def _schemes(spec: JobSpec, subject: JobSubject) -> tuple[Scheme, ...]:
+    return spec.schemes if subject.schemes is None else subject.schemes

@@ -1,0 +1,65 @@
+"""Settings, from the environment (`NOISEFLOOR_…`) and the command line."""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from typing_extensions import Annotated
+
+DEFAULT_DATABASE = "sqlite:///.noisefloor/noisefloor.db"
+DEFAULT_PORT = 8642
+
+
+class Settings(BaseSettings):
+    """What an operator decides."""
+
+    model_config = SettingsConfigDict(env_prefix="NOISEFLOOR_", frozen=True, extra="forbid")
+
+    database: str = Field(default=DEFAULT_DATABASE, description="sqlite:///path or postgresql://…")
+    token: SecretStr | None = Field(default=None, description="bearer token; needed off loopback")
+    host: str = "127.0.0.1"
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
+    import_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="modules that subjects may be imported from, comma-separated; submodules included"
+    )
+    slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
+    max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
+    max_body_bytes: int = Field(default=2**20, ge=1024)
+    max_waiters: int = Field(default=16, ge=1, description="requests that may wait or stream at once")
+
+    @field_validator("import_allow", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("token")
+    @classmethod
+    def _token_is_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError("an empty token guards nothing: unset it, or give one")
+        return value
+
+    @model_validator(mode="after")
+    def _guarded_off_loopback(self) -> Self:
+        if self.token is None and not self.on_loopback:
+            raise ValueError(
+                f"host {self.host} is reachable from other machines: set NOISEFLOOR_TOKEN, or bind to 127.0.0.1"
+            )
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """Where the SQLite file is, if the database is one."""
+        prefix = "sqlite:///"
+        return Path(self.database.removeprefix(prefix)) if self.database.startswith(prefix) else None

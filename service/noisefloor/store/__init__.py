@@ -1,0 +1,1 @@
+"""SQLAlchemy: tables, sessions, and one module of queries per noun."""

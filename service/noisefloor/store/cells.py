@@ -1,0 +1,47 @@
+"""Queries on cells and their findings."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.job import CellStatus
+from noisefloor.store.tables import Cell, Finding
+
+
+def find(session: Session, job_id: str, cell_id: str) -> Cell | None:
+    """One cell of a job."""
+    return session.scalar(select(Cell).where(Cell.job_id == job_id, Cell.id == cell_id))
+
+
+def page(session: Session, job_id: str, *, limit: int | None = None, after: int = -1) -> Sequence[Cell]:
+    """Cells of a job in order, `limit` of them past the ordinal `after`."""
+    query = select(Cell).where(Cell.job_id == job_id, Cell.ordinal > after).order_by(Cell.ordinal)
+    return session.scalars(query if limit is None else query.limit(limit)).all()
+
+
+def pending(session: Session, shard_id: str) -> Sequence[Cell]:
+    """Cells of a shard that have not ended."""
+    return session.scalars(
+        select(Cell).where(Cell.shard_id == shard_id, Cell.status == CellStatus.QUEUED).order_by(Cell.ordinal)
+    ).all()
+
+
+def count_pending(session: Session, job_id: str) -> int:
+    """How many cells of a job have not ended."""
+    query = select(func.count()).select_from(Cell).where(Cell.job_id == job_id, Cell.status == CellStatus.QUEUED)
+    return session.scalar(query) or 0
+
+
+def end_pending(session: Session, *, status: CellStatus, reason: str, shard_ids: Sequence[str]) -> None:
+    """End every cell of these shards that has not ended."""
+    session.execute(
+        update(Cell)
+        .where(Cell.shard_id.in_(shard_ids), Cell.status == CellStatus.QUEUED)
+        .values(status=status, reason=reason)
+    )
+
+
+def findings(session: Session, cell_ids: Sequence[str]) -> Sequence[Finding]:
+    """What the gate found of these cells and their measurements."""
+    return session.scalars(select(Finding).where(Finding.cell_id.in_(cell_ids))).all()

@@ -1,0 +1,70 @@
+"""Queries on projects, jobs and idempotency keys."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.job import JobStatus
+from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
+from noisefloor.store.upsert import insert_missing
+
+
+def ensure_project(session: Session, name: str, now: datetime) -> None:
+    """Make the project if it is not there."""
+    insert_missing(session, Project, [{"name": name, "created_at": now}])
+
+
+def projects(session: Session) -> Sequence[str]:
+    """The names of all projects."""
+    return session.scalars(select(Project.name).order_by(Project.name)).all()
+
+
+def find(session: Session, project: str, job_id: str) -> Job | None:
+    """One job of a project."""
+    return session.scalar(select(Job).where(Job.project == project, Job.id == job_id))
+
+
+def lock(session: Session, job_id: str) -> Job:
+    """The job, held until the transaction ends: what settles it happens once."""
+    return session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one()
+
+
+def page(
+    session: Session, project: str, *, limit: int, before: str | None, status: JobStatus | None, branch: str | None
+) -> Sequence[Job]:
+    """Jobs, newest first, `limit` of them below the id `before`."""
+    query = select(Job).where(Job.project == project).order_by(Job.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Job.id < before)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if branch is not None:
+        query = query.where(Job.branch == branch)
+    return session.scalars(query).all()
+
+
+def mark_running(session: Session, job_id: str) -> None:
+    """The first claim of a shard starts its job."""
+    session.execute(
+        update(Job).where(Job.id == job_id, Job.status == JobStatus.QUEUED).values(status=JobStatus.RUNNING)
+    )
+
+
+def cell_counts(session: Session, job_ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """How many cells of each job are in which status."""
+    counts: dict[str, dict[str, int]] = {job_id: {} for job_id in job_ids}
+    query = (
+        select(Cell.job_id, Cell.status, func.count())
+        .where(Cell.job_id.in_(job_ids))
+        .group_by(Cell.job_id, Cell.status)
+    )
+    for job_id, status, number in session.execute(query):
+        counts[job_id][status] = number
+    return counts
+
+
+def first_answer(session: Session, project: str, key: str) -> IdempotencyKey | None:
+    """What the key was used for first."""
+    return session.get(IdempotencyKey, (project, key))

@@ -1,0 +1,66 @@
+"""Queries on series and their trends."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from noisefloor.store.tables import Cell, Finding, Job, Measurement, Series
+
+FILTERS = ("subject", "scheme", "edge", "engine", "device", "isa", "batch", "metric", "place")
+
+
+class Point(NamedTuple):
+    """A measurement with the rows that say where it stands."""
+
+    measurement: Measurement
+    job: Job
+    cell: Cell
+    finding: Finding | None
+
+
+def find(session: Session, project: str, key: str) -> Series | None:
+    """One series of a project."""
+    return session.scalar(select(Series).where(Series.project == project, Series.key == key))
+
+
+def page(
+    session: Session, project: str, *, filters: Mapping[str, str | int], limit: int, after: str | None
+) -> Sequence[Series]:
+    """Series in the order of their keys, `limit` of them past the key `after`."""
+    query = select(Series).where(Series.project == project).order_by(Series.key).limit(limit)
+    for name, wanted in filters.items():
+        query = query.where(getattr(Series, name) == wanted)
+    if after is not None:
+        query = query.where(Series.key > after)
+    return session.scalars(query).all()
+
+
+def points(
+    session: Session,
+    key: str,
+    *,
+    branch: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int,
+) -> Sequence[Point]:
+    """The latest `limit` measurements of a series, oldest first."""
+    query = (
+        select(Measurement, Job, Cell, Finding)
+        .join(Job, Job.id == Measurement.job_id)
+        .join(Cell, Cell.id == Measurement.cell_id)
+        .outerjoin(Finding, Finding.measurement_id == Measurement.id)
+        .where(Measurement.series_key == key)
+        .order_by(Job.measured_at.desc(), Job.id.desc(), Measurement.id.desc())
+        .limit(limit)
+    )
+    if branch is not None:
+        query = query.where(Job.branch == branch)
+    if since is not None:
+        query = query.where(Job.measured_at >= since)
+    if until is not None:
+        query = query.where(Job.measured_at <= until)
+    return [Point(*row) for row in reversed(session.execute(query).tuples().all())]

@@ -1,0 +1,131 @@
+"""Engines and transactions.
+
+SQLite: WAL, foreign keys, `busy_timeout`; a writing transaction begins with BEGIN IMMEDIATE, so that it waits
+for its turn at the start instead of failing in the middle.
+"""
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlalchemy import Connection, Engine, Float, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+
+from noisefloor.errors import SettingsError, UnavailableError
+
+BUSY_TIMEOUT_MS = 30_000
+WRITES = {"noisefloor_writes": True}
+
+
+_id_lock = threading.Lock()
+_last_stamp_us = 0
+
+
+def new_id() -> str:
+    """A new identifier: 26 hex characters that sort in the order a process made them."""
+    global _last_stamp_us  # noqa: PLW0603 - the order of ids is a fact of the process
+    with _id_lock:
+        _last_stamp_us = max(_last_stamp_us + 1, time.time_ns() // 1000)
+        stamp_us = _last_stamp_us
+    return f"{stamp_us:014x}{secrets.token_hex(6)}"
+
+
+class database_now(GenericFunction[float]):  # noqa: N801 - SQLAlchemy names a SQL function by its class
+    """Epoch seconds by the database's clock, which is the only clock that leases trust."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(database_now, "sqlite")
+def _sqlite_now(element: database_now, compiler: SQLCompiler, **_: Any) -> str:
+    del element, compiler
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(database_now, "postgresql")
+def _postgres_now(element: database_now, compiler: SQLCompiler, **_: Any) -> str:
+    del element, compiler
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+def open_engine(database: str) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://…`."""
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        raise SettingsError(f"database {database!r} is not a URL; give sqlite:///path or postgresql://…") from None
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        except (ImportError, NoSuchModuleError):
+            raise SettingsError("PostgreSQL needs its driver: pip install 'noisefloor[postgres]'") from None
+    if url.get_backend_name() != "sqlite" or not url.database:
+        raise SettingsError(f"database {url!r} is not served; give sqlite:///path or postgresql://…")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("noisefloor_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """One transaction that writes; committed at the end, rolled back by an exception."""
+    with engine.connect().execution_options(**WRITES) as connection:
+        with Session(bind=connection, expire_on_commit=False) as session, session.begin():
+            yield session
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """One transaction that only reads: a consistent picture."""
+    with Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the SQLite file's lock file: exactly one process writes.
+
+    Raises `UnavailableError` when another process has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{path}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UnavailableError(f"{path} is in use by {_holder(lock)}; one process writes a SQLite file") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}")
+        lock.flush()
+        yield
+
+
+def _holder(lock: TextIO) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "another process"

@@ -1,0 +1,208 @@
+"""The schema. The migrations build it; `alembic check` holds the two together."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+Id = String(32)
+Key = String(32)
+Word = String(32)
+Label = String(512)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware moment in UTC on both databases; SQLite alone would lose the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that migrations can."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Project(Base):
+    """The namespace of series, policies and tokens."""
+
+    __tablename__ = "projects"
+
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class IdempotencyKey(Base):
+    """The first answer to a POST, given again to its repetitions."""
+
+    __tablename__ = "idempotency_keys"
+
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(Key)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Job(Base):
+    """What a user posted, and its verdict once it is settled."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "project", "id"), Index(None, "project", "branch", "measured_at"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    name: Mapped[str] = mapped_column(Label)
+    spec: Mapped[dict[str, Any]] = mapped_column(Document)
+    status: Mapped[str] = mapped_column(Word)
+    verdict: Mapped[str] = mapped_column(Word)
+    verdict_message: Mapped[str] = mapped_column(Text)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    branch: Mapped[str | None] = mapped_column(Label)
+    sha: Mapped[str | None] = mapped_column(String(64))
+    measured_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="when committed, or when posted")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Shard(Base):
+    """Cells that share a process: what is dispatched, leased and fenced."""
+
+    __tablename__ = "shards"
+    __table_args__ = (Index(None, "status", "priority", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    isa: Mapped[str] = mapped_column(Word)
+    threads: Mapped[int]
+    priority: Mapped[int]
+    status: Mapped[str] = mapped_column(Word)
+    attempt: Mapped[int] = mapped_column(default=0, doc="fencing token: only ever grows")
+    tries: Mapped[int] = mapped_column(default=0, doc="attempts since the last retry by a user")
+    lease_until: Mapped[float | None] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
+    worker: Mapped[str | None] = mapped_column(Label)
+    progress: Mapped[str | None] = mapped_column(Label)
+
+
+class Environment(Base):
+    """Versions, CPU and ISA that figures were measured under."""
+
+    __tablename__ = "environments"
+
+    key: Mapped[str] = mapped_column(Key, primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+    first_seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Cell(Base):
+    """Subject × scheme × lane, and how it ended."""
+
+    __tablename__ = "cells"
+    __table_args__ = (UniqueConstraint("job_id", "ordinal"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    shard_id: Mapped[str] = mapped_column(ForeignKey("shards.id"), index=True)
+    ordinal: Mapped[int]
+    subject: Mapped[dict[str, Any]] = mapped_column(Document)
+    scheme: Mapped[dict[str, Any]] = mapped_column(Document)
+    lane: Mapped[dict[str, Any]] = mapped_column(Document)
+    status: Mapped[str] = mapped_column(Word)
+    reason: Mapped[str | None] = mapped_column(Text)
+    traceback: Mapped[str | None] = mapped_column(Text)
+    executed_engine: Mapped[str | None] = mapped_column(Word)
+    inputs_digest: Mapped[str | None] = mapped_column(Key)
+    environment_key: Mapped[str | None] = mapped_column(ForeignKey("environments.key"))
+    attempt: Mapped[int | None] = mapped_column(doc="fencing token of the attempt that ended it")
+    duration_s: Mapped[float | None] = mapped_column(Float(53))
+
+
+class Series(Base):
+    """Measurements that may be compared over time."""
+
+    __tablename__ = "series"
+    __table_args__ = (Index(None, "project", "key"),)
+
+    key: Mapped[str] = mapped_column(Key, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    identity: Mapped[dict[str, Any]] = mapped_column(Document)
+    subject: Mapped[str] = mapped_column(Label)
+    scheme: Mapped[str] = mapped_column(Label)
+    edge: Mapped[str] = mapped_column(Word)
+    engine: Mapped[str] = mapped_column(Word)
+    device: Mapped[str] = mapped_column(Word)
+    isa: Mapped[str] = mapped_column(Word)
+    batch: Mapped[int] = mapped_column(BigInteger)
+    metric: Mapped[str] = mapped_column(Word)
+    place: Mapped[str] = mapped_column(Label)
+
+
+class Measurement(Base):
+    """One metric of one edge of one cell at one place."""
+
+    __tablename__ = "measurements"
+    __table_args__ = (
+        # Stands behind the fence: whatever a late worker does, no result stands twice.
+        UniqueConstraint("cell_id", "edge", "place", "metric"),
+        Index(None, "series_key", "job_id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    series_key: Mapped[str] = mapped_column(ForeignKey("series.key"))
+    edge: Mapped[str] = mapped_column(Word)
+    place: Mapped[str] = mapped_column(Label)
+    metric: Mapped[str] = mapped_column(Word)
+    value: Mapped[float | None] = mapped_column(Float(53))
+    kind: Mapped[str] = mapped_column(Word)
+    detail: Mapped[dict[str, Any]] = mapped_column(Document, doc="sums, spread, match rate, note, output digest")
+
+
+class Finding(Base):
+    """What the gate found of a measurement, or of a cell that gave none."""
+
+    __tablename__ = "findings"
+    __table_args__ = (UniqueConstraint("cell_id", "measurement_id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"))
+    measurement_id: Mapped[str | None] = mapped_column(ForeignKey("measurements.id"), index=True)
+    verdict: Mapped[str] = mapped_column(Word)
+    floor_db: Mapped[float | None] = mapped_column(Float(53))
+    document: Mapped[dict[str, Any]] = mapped_column(Document)

@@ -1,0 +1,58 @@
+"""Cancel and retry."""
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.job import RETRIED, CellStatus, JobStatus
+from noisefloor.contract.verdict import Verdict
+from noisefloor.dispatch.port import Dispatch
+from noisefloor.errors import ConflictError
+from noisefloor.store import cells, jobs, shards
+from noisefloor.store.tables import Finding, Job
+from noisefloor.workflow.settle import settle_if_ended
+
+
+def cancel(session: Session, job: Job) -> Job:
+    """End what is queued now; what is running is ended by its worker's next heartbeat."""
+    job = jobs.lock(session, job.id)
+    if JobStatus(job.status).settled:
+        return job
+    job.cancel_requested = True
+    queued = [shard for shard in shards.of_job(session, [job.id]) if shard.status == shards.QUEUED]
+    for shard in queued:
+        shard.status = shards.DONE
+    ids = [shard.id for shard in queued]
+    cells.end_pending(session, status=CellStatus.CANCELLED, reason="cancelled before it ran", shard_ids=ids)
+    session.flush()
+    settle_if_ended(session, job.id)
+    return job
+
+
+def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
+    """Queue the cells that failed once more; what was measured stays.
+
+    Raises `ConflictError` while the job is running, and when nothing failed.
+    """
+    job = jobs.lock(session, job.id)
+    if not JobStatus(job.status).settled:
+        raise ConflictError(f"job {job.id} is {job.status}; a job can be retried once it is done or cancelled")
+    failed = [cell for cell in cells.page(session, job.id) if cell.status in RETRIED]
+    if not failed:
+        raise ConflictError(f"job {job.id} has no cell that failed or was cancelled")
+    for cell in failed:
+        cell.status = CellStatus.QUEUED
+        cell.reason = cell.traceback = cell.executed_engine = cell.attempt = cell.duration_s = None
+    ids = {cell.shard_id for cell in failed}
+    for shard in shards.of_job(session, [job.id]):
+        if shard.id in ids:
+            shard.status = shards.QUEUED
+            shard.tries = 0
+    session.execute(delete(Finding).where(Finding.job_id == job.id))
+    job.status = JobStatus.QUEUED
+    job.verdict = Verdict.PENDING
+    job.verdict_message = f"{len(failed)} cells are measured again"
+    job.cancel_requested = False
+    job.finished_at = None
+    session.flush()
+    dispatch.send(session, sorted(ids))
+    return job

@@ -1,0 +1,75 @@
+"""What a worker does to a shard: claim it, keep its lease, and the sweep of those that nobody keeps."""
+
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.base import Value
+from noisefloor.contract.job import CellStatus, JobSpec, Limits
+from noisefloor.contract.lane import Isa
+from noisefloor.contract.measurement import CellTask
+from noisefloor.contract.subject import Subject
+from noisefloor.store import cells, jobs, shards
+from noisefloor.store.tables import Job
+from noisefloor.workflow.settle import settle_if_ended
+
+
+PROGRESS_LENGTH = 200
+
+
+class Claim(Value):
+    """A shard in a worker's hands. `attempt` is the fencing token of everything it reports."""
+
+    shard_id: str
+    job_id: str
+    attempt: int
+    isa: Isa
+    threads: int
+    subject: Subject
+    cells: tuple[CellTask, ...]
+    limits: Limits
+
+
+def claim(session: Session, worker: str) -> Claim | None:
+    """Take the next shard, with the cells of it that have not ended."""
+    shard = shards.claim_next(session, worker)
+    if shard is None:
+        return None
+    jobs.mark_running(session, shard.job_id)
+    pending = cells.pending(session, shard.id)
+    spec = JobSpec.model_validate(session.get_one(Job, shard.job_id).spec)
+    return Claim.model_validate(
+        {
+            "shard_id": shard.id,
+            "job_id": shard.job_id,
+            "attempt": shard.attempt,
+            "isa": shard.isa,
+            "threads": shard.threads,
+            "subject": pending[0].subject,
+            "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in pending],
+            "limits": spec.limits,
+        }
+    )
+
+
+def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:
+    """Keep the lease. Says whether the job is to be cancelled, or None when the lease is lost."""
+    return shards.heartbeat(session, held.shard_id, held.attempt, progress[:PROGRESS_LENGTH])
+
+
+def give_back(session: Session, held: Claim) -> None:
+    """Queue the shard again: its worker stops, and the attempt does not count."""
+    shard = shards.fenced(session, held.shard_id, held.attempt)
+    if shard is not None:
+        shard.status = shards.QUEUED
+        shard.tries -= 1
+        shard.lease_until = shard.worker = shard.progress = None
+
+
+def sweep(session: Session) -> None:
+    """End the cells of shards that were lost with their worker as often as is allowed."""
+    for shard in shards.exhausted(session):
+        reason = f"the worker was lost {shard.tries} times while it held this shard"
+        jobs.lock(session, shard.job_id)
+        cells.end_pending(session, status=CellStatus.CRASHED, reason=reason, shard_ids=[shard.id])
+        shard.status = shards.DONE
+        shard.lease_until = None
+        settle_if_ended(session, shard.job_id)

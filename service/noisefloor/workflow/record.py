@@ -1,0 +1,108 @@
+"""Record: a cell's result, its series and environment, and what follows from the last of them."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.measurement import CellResult, Measurement
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+from noisefloor.errors import NotFoundError, StaleTokenError
+from noisefloor.identity import environment_key, series_identity, series_key
+from noisefloor.store import cells, jobs, shards, tables
+from noisefloor.store.session import new_id
+from noisefloor.store.upsert import insert_missing
+from noisefloor.workflow.settle import settle_if_ended
+
+DETAIL = {"sums", "spread", "match_rate", "note", "output_digest"}
+
+
+def record(session: Session, *, shard_id: str, attempt: int, result: CellResult) -> None:
+    """Write one cell's result once. Raises `StaleTokenError` when a later attempt holds the shard."""
+    shard = _held(session, shard_id, attempt)
+    job = jobs.lock(session, shard.job_id)
+    cell = cells.find(session, job.id, result.cell)
+    if cell is None or cell.shard_id != shard.id:
+        raise NotFoundError(f"cell {result.cell} is not part of shard {shard_id}")
+    if CellStatus(cell.status).ended:
+        return
+    now = datetime.now(UTC)
+    if result.environment is not None:
+        key = environment_key(result.environment)
+        document = result.environment.model_dump(mode="json")
+        row = {"key": key, "document": document, "first_seen_at": now}
+        insert_missing(session, tables.Environment, [row])
+        cell.environment_key = key
+    cell.status = result.status
+    cell.reason = result.reason
+    cell.traceback = result.traceback
+    cell.executed_engine = result.executed_engine
+    cell.inputs_digest = result.inputs_digest
+    cell.duration_s = result.duration_s
+    cell.attempt = attempt
+    _add_measurements(session, job.project, cell, result)
+    session.flush()
+    _release_if_ended(session, shard)
+
+
+def end_shard(session: Session, *, shard_id: str, attempt: int, status: CellStatus, reason: str) -> None:
+    """End all cells of the shard that have not ended, for one reason."""
+    shard = _held(session, shard_id, attempt)
+    jobs.lock(session, shard.job_id)
+    cells.end_pending(session, status=status, reason=reason, shard_ids=[shard.id])
+    _release_if_ended(session, shard)
+
+
+def _held(session: Session, shard_id: str, attempt: int) -> tables.Shard:
+    shard = shards.fenced(session, shard_id, attempt)
+    if shard is None:
+        raise StaleTokenError(f"attempt {attempt} does not hold shard {shard_id} any more")
+    return shard
+
+
+def _release_if_ended(session: Session, shard: tables.Shard) -> None:
+    if not cells.pending(session, shard.id):
+        shard.status = shards.DONE
+        shard.lease_until = None
+        shard.progress = None
+        settle_if_ended(session, shard.job_id)
+
+
+def _add_measurements(session: Session, project: str, cell: tables.Cell, result: CellResult) -> None:
+    subject, scheme = Subject.model_validate(cell.subject), Scheme.model_validate(cell.scheme)
+    lane = Lane.model_validate(cell.lane)
+    series, rows = [], []
+    for measurement in result.measurements:
+        identity = series_identity(
+            project=project,
+            subject=subject,
+            quantization=scheme.quantization,
+            edge=measurement.edge,
+            lane=lane,
+            metric=measurement.metric,
+            place=measurement.place,
+        )
+        key = series_key(identity)
+        columns = {name: identity[name] for name in ("project", "edge", "engine", "device", "isa", "batch", "metric", "place")}
+        labels = {"subject": subject.label, "scheme": scheme.label}
+        series.append({"key": key, "identity": identity, **columns, **labels})
+        rows.append(_row(cell, key, measurement))
+    insert_missing(session, tables.Series, series)
+    session.add_all(rows)
+
+
+def _row(cell: tables.Cell, key: str, measurement: Measurement) -> tables.Measurement:
+    return tables.Measurement(
+        id=new_id(),
+        cell_id=cell.id,
+        job_id=cell.job_id,
+        series_key=key,
+        edge=measurement.edge,
+        place=measurement.place,
+        metric=measurement.metric,
+        value=measurement.figure.value,
+        kind=measurement.figure.kind,
+        detail=measurement.model_dump(mode="json", include=DETAIL, exclude_none=True),
+    )

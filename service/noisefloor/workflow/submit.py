@@ -1,0 +1,152 @@
+"""Submit: a job, its cells and shards, and their dispatch, in one transaction."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy.orm import Session
+
+from noisefloor import plan
+from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
+from noisefloor.contract.resources import FieldError
+from noisefloor.contract.verdict import Verdict
+from noisefloor.dispatch.port import Dispatch
+from noisefloor.errors import (
+    IdempotencyConflictError,
+    InvalidRequestError,
+    NotAllowedError,
+    NotFoundError,
+    TooManyCellsError,
+)
+from noisefloor.identity import canonical, digest
+from noisefloor.settings import Settings
+from noisefloor.store import jobs, shards
+from noisefloor.store.session import new_id
+from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
+
+
+def submit(
+    session: Session,
+    *,
+    project: str,
+    spec: JobSpec,
+    settings: Settings,
+    dispatch: Dispatch,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Accept a job, or raise the error that says which field is wrong."""
+    request_digest = digest(canonical([project, spec.model_dump(mode="json", by_alias=True)]))
+    if idempotency_key is not None:
+        first = jobs.first_answer(session, project, idempotency_key)
+        if first is not None:
+            return _same_answer(session, first, request_digest)
+    check(spec, project=project, settings=settings)
+
+    now = datetime.now(UTC)
+    jobs.ensure_project(session, project, now)
+    job = Job(
+        id=new_id(),
+        project=project,
+        name=spec.name,
+        spec=spec.model_dump(mode="json", by_alias=True),
+        status=JobStatus.QUEUED,
+        verdict=Verdict.PENDING,
+        verdict_message="not measured yet",
+        cancel_requested=False,
+        branch=spec.git.branch,
+        sha=spec.git.sha,
+        measured_at=spec.git.committed_at or now,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    shard_ids = _add_shards(session, job, spec)
+    if idempotency_key is not None:
+        session.add(
+            IdempotencyKey(
+                project=project, key=idempotency_key, request_digest=request_digest, job_id=job.id, created_at=now
+            )
+        )
+    dispatch.send(session, shard_ids)
+    return job
+
+
+def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
+    """What the contract alone cannot refuse: sizes, settings, and keys that contradict the address."""
+    if spec.project is not None and spec.project != project:
+        raise _invalid("project", f"the address says {project!r}", spec.project, [project])
+    cells = plan.count(spec)
+    if cells == 0:
+        raise _invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
+    if cells > settings.max_cells:
+        raise TooManyCellsError(
+            f"the job has {cells} cells; this service takes at most {settings.max_cells} in one job",
+            [FieldError(field="lanes", message=f"{cells} cells", value=cells, accepted=[settings.max_cells])],
+        )
+    for number, subject in enumerate(spec.subjects):
+        _check_import(subject.import_, f"subjects.{number}.import", settings)
+        for part in ("calibration", "evaluation"):
+            inputs = getattr(subject.data, part)
+            if inputs.size_bytes > spec.limits.memory_bytes:
+                raise _invalid(
+                    f"subjects.{number}.data.{part}.shape",
+                    f"{inputs.size_bytes / 2**30:.1f} GiB of data; limits.memory_gib is {spec.limits.memory_gib:g}",
+                    list(inputs.shape),
+                    None,
+                )
+
+
+def _check_import(path: str | None, field: str, settings: Settings) -> None:
+    if path is None:
+        return
+    module = path.partition(":")[0]
+    if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in settings.import_allow):
+        raise NotAllowedError(
+            f"{module!r} is not among the modules that this service imports (NOISEFLOOR_IMPORT_ALLOW)",
+            [FieldError(field=field, message="not allowed", value=path, accepted=list(settings.import_allow))],
+        )
+
+
+def _same_answer(session: Session, first: IdempotencyKey, request_digest: str) -> Job:
+    if first.request_digest != request_digest:
+        raise IdempotencyConflictError(f"Idempotency-Key {first.key!r} was used for another job, {first.job_id}")
+    job = jobs.find(session, first.project, first.job_id)
+    if job is None:
+        raise NotFoundError(f"job {first.job_id} is gone")
+    return job
+
+
+def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
+    shard_ids = []
+    for planned in plan.shards(plan.cells(spec)):
+        shard = Shard(
+            id=new_id(),
+            job_id=job.id,
+            isa=planned.isa,
+            threads=planned.threads,
+            priority=spec.priority,
+            status=shards.QUEUED,
+            attempt=0,
+            tries=0,
+        )
+        session.add(shard)
+        session.flush()
+        shard_ids.append(shard.id)
+        session.add_all(
+            Cell(
+                id=new_id(),
+                job_id=job.id,
+                shard_id=shard.id,
+                ordinal=cell.ordinal,
+                subject=cell.subject.model_dump(mode="json", by_alias=True),
+                scheme=cell.scheme.model_dump(mode="json", by_alias=True),
+                lane=cell.lane.model_dump(mode="json"),
+                status=CellStatus.QUEUED,
+            )
+            for cell in planned.cells
+        )
+    session.flush()
+    return shard_ids
+
+
+def _invalid(field: str, message: str, value: object, accepted: list[str] | None) -> InvalidRequestError:
+    error = FieldError(field=field, message=message, value=value, accepted=accepted)
+    return InvalidRequestError(f"{field}: {message}", [error])

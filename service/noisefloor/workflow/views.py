@@ -1,0 +1,154 @@
+"""What is shown of rows: the read side, one consistent picture a transaction."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy.orm import Session
+
+from noisefloor import plan
+from noisefloor.contract.job import CellStatus, JobSpec
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.resources import (
+    CellView,
+    JobView,
+    MeasurementView,
+    Progress,
+    SeriesView,
+    Trend,
+    TrendPoint,
+)
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.store import cells, jobs, measurements, shards, tables
+from noisefloor.store.series import Point
+from noisefloor.workflow.settle import figure_of, zero_output
+
+
+def job_views(session: Session, rows: Sequence[tables.Job], waiting_for: str | None = None) -> tuple[JobView, ...]:
+    """Jobs with their progress. `waiting_for` says why queued shards do not move."""
+    ids = [row.id for row in rows]
+    counts = jobs.cell_counts(session, ids)
+    running: dict[str, list[str]] = {job_id: [] for job_id in ids}
+    queued: set[str] = set()
+    for shard in shards.of_job(session, ids):
+        if shard.status == shards.RUNNING:
+            running[shard.job_id].append(shard.progress or "starting")
+        elif shard.status == shards.QUEUED:
+            queued.add(shard.job_id)
+    return tuple(
+        _job_view(
+            row,
+            Progress(
+                cells=sum(counts[row.id].values()),
+                ended=sum(n for status, n in counts[row.id].items() if CellStatus(status).ended),
+                running=tuple(running[row.id]),
+                waiting_for=waiting_for if row.id in queued else None,
+            ),
+        )
+        for row in rows
+    )
+
+
+def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -> tuple[CellView, ...]:
+    """Cells with their measurements, what the gate found, and how to run them again."""
+    ids = [row.id for row in rows]
+    limits = JobSpec.model_validate(job.spec).limits
+    found = {finding.measurement_id or finding.cell_id: finding for finding in cells.findings(session, ids)}
+    measured: dict[str, list[tables.Measurement]] = {cell_id: [] for cell_id in ids}
+    for measurement in measurements.of_cells(session, ids):
+        measured[measurement.cell_id].append(measurement)
+    views = []
+    for row in rows:
+        cell = plan.Cell(
+            ordinal=row.ordinal,
+            subject=Subject.model_validate(row.subject),
+            scheme=Scheme.model_validate(row.scheme),
+            lane=Lane.model_validate(row.lane),
+        )
+        views.append(
+            CellView(
+                id=row.id,
+                job_id=row.job_id,
+                **dict(cell),
+                status=CellStatus(row.status),
+                reason=row.reason,
+                traceback=row.traceback,
+                executed_engine=row.executed_engine,
+                environment=row.environment_key,
+                inputs_digest=row.inputs_digest,
+                duration_s=row.duration_s,
+                finding=_finding(found.get(row.id)),
+                measurements=tuple(_measurement_view(m, found.get(m.id)) for m in measured[row.id]),
+                repro=plan.repro(cell, limits),
+            )
+        )
+    return tuple(views)
+
+
+def series_view(row: tables.Series) -> SeriesView:
+    """A series by what identifies it."""
+    return SeriesView.model_validate({name: getattr(row, name) for name in SeriesView.model_fields})
+
+
+def trend(row: tables.Series, points: Iterable[Point]) -> Trend:
+    """A series' line, with the places where the environment changed."""
+    shown = tuple(
+        TrendPoint(
+            measurement_id=point.measurement.id,
+            job_id=point.job.id,
+            cell_id=point.cell.id,
+            sha=point.job.sha,
+            branch=point.job.branch,
+            at=point.job.measured_at,
+            figure=figure_of(point.measurement),
+            floor_db=point.finding.floor_db if point.finding else None,
+            verdict=Verdict(point.finding.verdict) if point.finding else None,
+            environment=point.cell.environment_key,
+        )
+        for point in points
+    )
+    changes = tuple(
+        number
+        for number, (before, here) in enumerate(zip(shown, shown[1:], strict=False), start=1)
+        if before.environment != here.environment
+    )
+    return Trend(series=series_view(row), points=shown, environment_changes=changes)
+
+
+def _job_view(row: tables.Job, progress: Progress) -> JobView:
+    spec = JobSpec.model_validate(row.spec)
+    return JobView.model_validate(
+        {
+            "id": row.id,
+            "project": row.project,
+            "name": row.name,
+            "status": row.status,
+            "verdict": row.verdict,
+            "verdict_message": row.verdict_message,
+            "progress": progress,
+            "git": spec.git,
+            "created_at": row.created_at,
+            "finished_at": row.finished_at,
+            "spec": spec,
+        }
+    )
+
+
+def _finding(row: tables.Finding | None) -> Finding | None:
+    return Finding.model_validate(row.document) if row is not None else None
+
+
+def _measurement_view(row: tables.Measurement, finding: tables.Finding | None) -> MeasurementView:
+    return MeasurementView.model_validate(
+        {
+            "id": row.id,
+            "series": row.series_key,
+            "edge": row.edge,
+            "place": row.place,
+            "metric": row.metric,
+            "figure": figure_of(row),
+            "zero_output": zero_output(row),
+            "finding": _finding(finding),
+            **row.detail,
+        }
+    )

@@ -1,0 +1,104 @@
+"""Real parts for every test: databases built by the migrations, a service in a process of its own."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from noisefloor.api.app import create_app
+from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.settings import Settings
+from noisefloor.store import schema
+from noisefloor.store.session import open_engine
+from sqlalchemy import Engine, text
+
+from tests.postgres import PostgresServer
+from tests.service import LiveService
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the test run's own."""
+    with PostgresServer(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """A migrated database that tests copy."""
+    engine = open_engine(postgres_server.create("template_noisefloor"))
+    schema.upgrade(engine)
+    engine.dispose()
+    return "template_noisefloor"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database that tests copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    engine = open_engine(f"sqlite:///{path}")
+    schema.upgrade(engine)
+    with engine.connect() as connection:
+        connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+    engine.dispose()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a fresh migrated database, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "noisefloor.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    template = request.getfixturevalue("postgres_template")
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.create(f"t{os.urandom(6).hex()}", template=template)
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[Engine]:
+    """An engine on the fresh database."""
+    engine = open_engine(database)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def settings(database: str) -> Settings:
+    """The settings that the tests' service has."""
+    return Settings(database=database, import_allow="subjects_under_test")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def api(engine: Engine, settings: Settings) -> Iterator[TestClient]:
+    """The API without a worker."""
+    app = create_app(settings=settings, engine=engine, dispatch=LocalDispatch())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def service_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the live services keep their tables."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path_factory.mktemp('live')}/noisefloor.db"
+    return request.getfixturevalue("postgres_server").create("live")
+
+
+@pytest.fixture(scope="session")
+def live(service_database: str) -> Iterator[LiveService]:
+    """`noisefloor up` in a process of its own, on either database, with real kernels."""
+    with LiveService(service_database) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def live_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveService]:
+    """`noisefloor up` in a process of its own on SQLite."""
+    with LiveService(f"sqlite:///{tmp_path_factory.mktemp('browser')}/noisefloor.db") as service:
+        yield service

@@ -1,0 +1,68 @@
+"""Well-behaved models for the edges of the instrument."""
+
+import torch
+from torch import nn
+
+
+class Mixed(nn.Module):
+    """A bare layer, and one that nothing calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = nn.Linear(4, 4)
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used(x)
+
+
+class Overwriting(nn.Module):
+    """Works on its input in place, and gives out the same buffer at each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("out", torch.zeros(8, 4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.is_quantized:
+            return self.fc(x)
+        x.mul_(0.5)
+        return self.out.copy_(self.fc(x)) if len(x) == len(self.out) else self.fc(x)
+
+
+def positive_stack() -> nn.Module:
+    """512-512-10 with positive weights: long sums of large products, which saturate 16-bit accumulation."""
+    stack = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 10))
+    with torch.no_grad():
+        for layer in stack:
+            layer.weight.uniform_(0.0, 1.0)
+            layer.bias.zero_()
+    return stack
+
+
+def linear(weight: float = 1.0) -> nn.Module:
+    """A linear layer named `fc`, one of whose weights is given."""
+    model = nn.Sequential()
+    model.add_module("fc", nn.Linear(4, 4))
+    with torch.no_grad():
+        model.fc.weight[0, 0] = weight
+    return model
+
+
+def mixed() -> nn.Module:
+    return Mixed()
+
+
+def overwriting() -> nn.Module:
+    return Overwriting()
+
+
+def drawing(stream_length: int = 1) -> nn.Module:
+    """Draws from the generator while it is built."""
+    torch.rand(stream_length)
+    return nn.Linear(4, 4)
+
+
+def not_a_model() -> object:
+    return "a string"

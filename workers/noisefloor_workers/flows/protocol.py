@@ -1,0 +1,52 @@
+"""What a flow is: a way to turn a float model into quantized variants.
+
+The work is split where it can be shared: `calibrate` once for each quantization, whatever the engine;
+`variant` for each engine, under the engine that `lanes.engine.bound` holds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from noisefloor.contract.scheme import Edge, Quantization, Variant
+from noisefloor_workers.lanes.engine import Unsupported
+
+__all__ = ["Calibrated", "CalibrationError", "Flow", "Unsupported"]
+
+
+class CalibrationError(Exception):
+    """An observer is not fit to quantize with: it saw nothing, saw NaN, or gives no usable scale."""
+
+    def __init__(self, layer: str, reason: str) -> None:
+        super().__init__(f"layer {layer!r}: {reason}")
+        self.layer = layer
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A prepared model whose observers have seen the calibration data. Shared by engines."""
+
+    module: nn.Module
+    quantization: Quantization
+
+
+class Flow(Protocol):
+    """A way to quantize."""
+
+    def supports(self, quantization: Quantization, edges: Iterable[Edge]) -> str | None:
+        """Why not, naming what is offered instead; None where it is supported."""
+
+    def calibrate(
+        self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
+    ) -> Calibrated:
+        """Prepare a copy of a float model and show it the calibration data."""
+
+    def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
+        """A quantized variant; `true` is converted under the engine bound now."""
+
+    def output_step(self, module: nn.Module, inputs: torch.Tensor) -> float | None:
+        """The quantization step of a `true` variant's output, by a pass of its own; None if not single."""

@@ -1,0 +1,53 @@
+"""The fingerprint of this process: what figures depend on beside the code."""
+
+import platform
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from noisefloor.contract.measurement import Environment
+from noisefloor_workers.lanes.isa import isa_in_force
+
+FOREIGN_CAP = "other"
+
+
+def environment() -> Environment:
+    """Versions, processor, instruction set after any cap, and thread count, as they are now."""
+    return Environment(
+        torch=torch.__version__,
+        torchao=_version("torchao"),
+        onednn=_onednn_version(torch.__config__.show()),
+        python=platform.python_version(),
+        cpu=_cpu_name(),
+        isa=torch.backends.cpu.get_cpu_capability(),
+        isa_cap=isa_in_force() or FOREIGN_CAP,
+        threads=torch.get_num_threads(),
+        os=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+    )
+
+
+def _version(distribution: str) -> str | None:
+    """A distribution's version without importing it: torchao takes seconds to import."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _onednn_version(build_summary: str) -> str | None:
+    found = re.search(r"MKL-DNN v(\d+(?:\.\d+)*)", build_summary)
+    return found.group(1) if found else None
+
+
+@cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine() or "unknown"

@@ -1,0 +1,1 @@
+"""The measuring instrument: sums, spread and typed comparisons of model outputs."""

@@ -1,0 +1,126 @@
+"""Measuring the cells of one subject, with whatever they share computed once.
+
+Over engines are shared: the data, the float32 reference, the calibrated model, and the output of the fake
+variant. Only conversion and the run of `true` belong to an engine.
+"""
+
+import copy
+import time
+
+import torch
+from torch import nn
+
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import CellResult, CellTask, Measurement
+from noisefloor.contract.scheme import Quantization, Variant, ends
+from noisefloor_workers.flows import FLOWS, Calibrated, Flow
+from noisefloor_workers.lanes.engine import Unsupported, bound
+from noisefloor_workers.lanes.environment import environment
+from noisefloor_workers.numerics.compare import compare
+from noisefloor_workers.subjects.load import LoadedSubject
+
+FORWARD_SEED = 0
+
+
+class Calibration:
+    """One quantization of the subject: calibrated at the first need, and not again after it failed."""
+
+    def __init__(self, flow: Flow, quantization: Quantization, subject: LoadedSubject) -> None:
+        self.flow = flow
+        self.quantization = quantization
+        self._subject = subject
+        self._calibrated: Calibrated | None = None
+        self._failure: BaseException | None = None
+        self._fake_output: object = None
+
+    def calibrated(self) -> Calibrated:
+        if self._failure is not None:
+            raise self._failure
+        if self._calibrated is None:
+            try:
+                with torch.no_grad():
+                    self._calibrated = self.flow.calibrate(
+                        self._subject.model, self.quantization, self._subject.calibration
+                    )
+            except BaseException as error:
+                self._failure = error
+                raise
+        return self._calibrated
+
+    def fake_output(self) -> object:
+        if self._fake_output is None:
+            fake = self.flow.variant(self.calibrated(), Variant.FAKE)
+            self._fake_output = forward(fake, self._subject.evaluation)
+        return self._fake_output
+
+
+class Bench:
+    """A loaded subject with its float32 reference."""
+
+    def __init__(self, subject: LoadedSubject) -> None:
+        self._subject = subject
+        self._reference = forward(subject.model, subject.evaluation)
+
+    def calibration(self, quantization: Quantization) -> Calibration:
+        return Calibration(FLOWS[quantization.flow], quantization, self._subject)
+
+    def measure(self, task: CellTask, calibration: Calibration) -> CellResult:
+        """Run one cell. What goes wrong is raised."""
+        started_s = time.monotonic()
+        refusal = calibration.flow.supports(calibration.quantization, task.scheme.edges)
+        if refusal is not None:
+            raise Unsupported(refusal)
+        with bound(task.lane) as engine:
+            outputs, step = self._outputs(task, calibration)
+        measurements: list[Measurement] = []
+        for edge in task.scheme.edges:
+            ref, actual = ends(edge)
+            measurements += compare(
+                edge=edge,
+                ref=outputs[ref],
+                actual=outputs[actual],
+                step=step if actual is Variant.TRUE else None,
+                batch=len(self._subject.evaluation),
+            )
+        return CellResult(
+            cell=task.cell,
+            status=CellStatus.DONE,
+            environment=environment(),
+            executed_engine=engine,
+            inputs_digest=self._subject.inputs_digest,
+            duration_s=time.monotonic() - started_s,
+            measurements=tuple(measurements),
+        )
+
+    def _outputs(
+        self, task: CellTask, calibration: Calibration
+    ) -> tuple[dict[Variant, object], float | None]:
+        """The output of each variant that the edges name, and the step of `true`'s output."""
+        needed = {variant for edge in task.scheme.edges for variant in ends(edge)}
+        calibrated = calibration.calibrated()
+        outputs: dict[Variant, object] = {Variant.FLOAT32: self._reference}
+        step = None
+        if Variant.FAKE in needed:
+            outputs[Variant.FAKE] = calibration.fake_output()
+        if Variant.TRUE in needed:
+            true = calibration.flow.variant(calibrated, Variant.TRUE)
+            outputs[Variant.TRUE] = forward(true, self._subject.evaluation)
+            with torch.no_grad():
+                step = calibration.flow.output_step(true, self._subject.evaluation)
+        return outputs, step
+
+
+def forward(model: nn.Module, inputs: torch.Tensor) -> object:
+    """One untapped pass, on a copy of the inputs and to a copy of the outputs.
+
+    A model may work on its input in place, or give out a buffer that its next pass overwrites. The generator
+    is set, so that a model that draws numbers gives the same ones whichever cells ran before.
+    """
+    torch.manual_seed(FORWARD_SEED)
+    with torch.no_grad():
+        output: object = model(inputs.clone())
+        try:
+            return copy.deepcopy(output)
+        except (TypeError, RuntimeError, copy.Error):
+            # an output that holds what cannot be copied can be compared nevertheless
+            return output

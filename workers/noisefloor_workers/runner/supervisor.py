@@ -1,0 +1,122 @@
+"""The runner: gives shards to children of a fork server, and watches over them. No torch here.
+
+    with Runner(isa="native", threads=1) as runner:
+        for result in runner.run(task, on_tick=lambda progress: True):
+            ...
+
+Every cell of a task is given back once, with a typed end, whatever its model does to the child.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
+from types import TracebackType
+from typing import Self
+
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.lane import Isa
+from noisefloor.contract.measurement import CellResult
+from noisefloor_workers.runner.attempt import Attempt, End
+from noisefloor_workers.runner.link import Link, RunnerUnavailable
+from noisefloor_workers.runner.messages import ShardTask
+
+__all__ = ["MAX_CRASHES", "OnTick", "Runner", "RunnerUnavailable"]
+
+MAX_CRASHES = 3
+
+OnTick = Callable[[str], bool]
+
+
+class Runner:
+    """One fork server, started when it is first needed and again when it has died; one task at a time."""
+
+    def __init__(self, isa: Isa = "native", threads: int = 1) -> None:
+        self.isa: Isa = isa
+        self.threads = threads
+        self._link: Link | None = None
+        self._attempt: Attempt | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def child_pid(self) -> int | None:
+        """The running child; None between tasks."""
+        return self._attempt.pid if self._attempt else None
+
+    @property
+    def server_pid(self) -> int | None:
+        return self._link.pid if self._link else None
+
+    def start(self) -> None:
+        """Start the server now; otherwise the first task does. RunnerUnavailable if it does not start."""
+        self._server()
+
+    def close(self) -> None:
+        """End the child and the server; the runner may be used again."""
+        if self._attempt:
+            self._attempt.close()
+            self._attempt = None
+        if self._link:
+            self._link.close()
+            self._link = None
+
+    def run(self, task: ShardTask, on_tick: OnTick) -> Generator[CellResult]:
+        """Give back each cell of the task once, as it ends.
+
+        `on_tick` is called about every second with what is being done; when it returns False the child is
+        killed and the generator ends, its other cells not given back. A cell whose child died is run again
+        in a fresh one, `MAX_CRASHES` times in all. RunnerUnavailable if there is no server to run it.
+        """
+        if (task.isa, task.threads) != (self.isa, self.threads):
+            raise ValueError(f"the task is for {task.isa}, {task.threads} threads; the runner is not")
+        pending = {cell.cell: cell for cell in task.cells}
+        crashes: Counter[str | None] = Counter()
+        while pending:
+            self._attempt = Attempt(self._server(), task.replace(cells=tuple(pending.values())))
+            try:
+                for result in self._attempt.results(on_tick):
+                    del pending[result.cell]
+                    yield result
+                end = self._attempt.end
+            finally:
+                self._attempt.close()
+                self._attempt = None
+            if end is None:
+                return
+            for result in _ended(end, pending, crashes):
+                del pending[result.cell]
+                yield result
+
+    def _server(self) -> Link:
+        if self._link is not None and not self._link.alive:
+            self._link.close()
+            self._link = None
+        if self._link is None:
+            self._link = Link(isa=self.isa, threads=self.threads)
+        return self._link
+
+
+def _ended(end: End, pending: Iterable[str], crashes: Counter[str | None]) -> list[CellResult]:
+    """The results that a child's end decides: of the cell it was at, or of all while it loads."""
+    concerned = list(pending) if end.in_subject else [cell for cell in pending if cell == end.cell]
+    status = end.status
+    if status is CellStatus.CRASHED:
+        blamed = None if end.in_subject else end.cell
+        crashes[blamed] += 1
+        if crashes[blamed] < MAX_CRASHES:
+            return []
+    return [
+        CellResult(
+            cell=cell,
+            status=status,
+            reason=end.reason,
+            traceback=end.output_tail or None,
+            duration_s=end.elapsed_s,
+        )
+        for cell in concerned
+    ]

@@ -1,0 +1,64 @@
+"""Walking a shard's cells, in the process that has torch. Whatever a model raises ends its cell, typed."""
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+
+from noisefloor.contract.measurement import CellResult, CellTask
+from noisefloor_workers.runner.bench import Bench, Calibration
+from noisefloor_workers.runner.messages import (
+    CellFinished,
+    CellStarted,
+    ChildEvent,
+    ShardTask,
+    Step,
+    SubjectStarted,
+)
+from noisefloor_workers.runner.outcome import ended_by
+from noisefloor_workers.subjects.load import load
+
+
+def walk(task: ShardTask) -> Iterator[ChildEvent]:
+    """Measure every cell of a shard once, and tell what is being done.
+
+    Cells are taken one quantization after another, so that one calibrated model is alive at a time. If the
+    subject cannot be loaded or run, all cells end for that reason.
+    """
+    yield SubjectStarted()
+    yield Step(text=f"loading {task.subject.label}")
+    started_s = time.monotonic()
+    try:
+        bench = Bench(load(task.subject, task.import_allow))
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
+        for cell in task.cells:
+            yield CellFinished(
+                result=ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s)
+            )
+        return
+    for quantization, cells in groupby(
+        in_walking_order(task.cells), key=lambda cell: cell.scheme.quantization
+    ):
+        calibration = bench.calibration(quantization)
+        for cell in cells:
+            yield CellStarted(cell=cell.cell)
+            yield Step(text=f"{quantization.label} on {cell.lane.label}")
+            yield CellFinished(result=_measured(bench, cell, calibration))
+
+
+def in_walking_order(cells: tuple[CellTask, ...]) -> list[CellTask]:
+    """Cells of one quantization together, in the order in which each first appears."""
+    first: dict[str, int] = {}
+    for index, cell in enumerate(cells):
+        first.setdefault(cell.scheme.quantization.model_dump_json(), index)
+    return sorted(cells, key=lambda cell: first[cell.scheme.quantization.model_dump_json()])
+
+
+def _measured(bench: Bench, cell: CellTask, calibration: Calibration) -> CellResult:
+    started_s = time.monotonic()
+    try:
+        result = bench.measure(cell, calibration)
+        # names of outputs are the model's: what cannot be written as JSON must end here
+        result.model_dump_json()
+    except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
+        return ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s)
+    return result
