@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fastapi.testclient import TestClient
+import httpx
 from noisefloor.api.app import create_app
+from noisefloor.cli.serve import listen, server
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
 from noisefloor.store import schema
@@ -71,14 +75,28 @@ def engine(database: str) -> Iterator[Engine]:
 @pytest.fixture
 def settings(database: str) -> Settings:
     """The settings that the tests' service has."""
-    return Settings(database=database, import_allow="subjects_under_test")  # type: ignore[arg-type]
+    return Settings(database=database, port=0, import_allow="subjects_under_test")  # type: ignore[arg-type]
+
+
+@contextmanager
+def serving(settings: Settings, engine: Engine) -> Iterator[httpx.Client]:
+    """The API without a worker, over real HTTP."""
+    http = server(settings, create_app(settings=settings, engine=engine, dispatch=LocalDispatch()))
+    with listen(settings) as listener:
+        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
+        thread.start()
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+            while not http.started:
+                time.sleep(0.005)
+            yield client
+        http.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
-def api(engine: Engine, settings: Settings) -> Iterator[TestClient]:
-    """The API without a worker."""
-    app = create_app(settings=settings, engine=engine, dispatch=LocalDispatch())
-    with TestClient(app, base_url="http://127.0.0.1") as client:
+def api(engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
+    """The API without a worker, over real HTTP."""
+    with serving(settings, engine) as client:
         yield client
 
 

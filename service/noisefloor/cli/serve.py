@@ -1,18 +1,24 @@
 """serve: the API and the dashboard, without a worker."""
 
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
 import uvicorn
+from rich.console import Console
+from sqlalchemy.engine import make_url
 
 from noisefloor.cli.options import settings
 from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.errors import UnavailableError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import only_writer, open_engine
 
 GRACE_S = 5
+
+say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Database = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://… [env NOISEFLOOR_DATABASE]")]
 Host = Annotated[str | None, typer.Option(help="Address to bind to; loopback unless a token is set.")]
@@ -24,10 +30,12 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
     from noisefloor.api.app import create_app
 
     given = settings(database=database, host=host, port=port)
-    with sole_writer(given):
+    with sole_writer(given), listen(given) as listener:
         engine = open_engine(given.database)
         schema.require_current(engine)
-        server(given, create_app(settings=given, engine=engine, dispatch=LocalDispatch())).run()
+        app = create_app(settings=given, engine=engine, dispatch=LocalDispatch())
+        announce(given, listener)
+        server(given, app).run(sockets=[listener])
 
 
 def sole_writer(given: Settings) -> AbstractContextManager[None]:
@@ -46,3 +54,20 @@ def server(given: Settings, app: object) -> uvicorn.Server:
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+
+
+def listen(given: Settings) -> socket.socket:
+    """The socket to serve on, or the error that says why there is none."""
+    family = socket.AF_INET6 if ":" in given.host else socket.AF_INET
+    try:
+        return socket.create_server((given.host, given.port), family=family)
+    except OSError as error:
+        raise UnavailableError(f"{given.host} port {given.port}: {error.strerror}; --port takes another") from None
+
+
+def announce(given: Settings, listener: socket.socket) -> str:
+    """Say where the service is, and give the address."""
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    say.print(f"[bold]Noisefloor[/] {url}  database {make_url(given.database)!r}")
+    return url

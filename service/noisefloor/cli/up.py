@@ -1,7 +1,6 @@
 """up: the whole of it on one machine, in one command. The composition root of service and worker."""
 
 import signal
-import socket
 import sys
 import threading
 import time
@@ -9,22 +8,19 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from rich.console import Console
 
 from noisefloor.cli.jobs import follow
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, settings
-from noisefloor.cli.serve import Database, Host, Port, server, sole_writer
+from noisefloor.cli.serve import Database, Host, Port, announce, listen, say, server, sole_writer
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.local import LocalDispatch
-from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
+from noisefloor.errors import NoisefloorError, SettingsError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
 
 START_POLL_S = 0.05
-
-say = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def up(
@@ -45,13 +41,12 @@ def up(
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with sole_writer(given), _listen(given) as listener:
+    with sole_writer(given), listen(given) as listener:
         engine = open_engine(given.database)
         schema.upgrade(engine)
         dispatch = LocalDispatch()
         http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))
-        url = f"http://{_shown(given.host)}:{listener.getsockname()[1]}"
-        say.print(f"[bold]Noisefloor[/] {url}  database {engine.url!r}")
+        url = announce(given, listener)
         submission = Submission(given, url, spec, leave=leave) if spec is not None else None
         with Worker(engine=engine, dispatch=dispatch, settings=given):
             if submission is not None:
@@ -85,15 +80,3 @@ class Submission:
         finally:
             if self._leave:
                 service.should_exit = True
-
-
-def _listen(given: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in given.host else socket.AF_INET
-    try:
-        return socket.create_server((given.host, given.port), family=family)
-    except OSError as error:
-        raise UnavailableError(f"{given.host} port {given.port}: {error.strerror}; --port takes another") from None
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -64,7 +64,7 @@ def previous_on_branch(session: Session, job: Job) -> dict[str, Previous]:
         .join(Job, Job.id == Measurement.job_id)
         .join(ranked, and_(ranked.c.id == Measurement.id, ranked.c.rank == 1))
     )
-    return {m.series_key: Previous(measurement=m, job=j) for m, j in session.execute(query).tuples()}
+    return {m.series_key: Previous(measurement=m, job=j) for m, j in session.execute(query)}
 
 
 def environment(session: Session, key: str) -> Environment | None:

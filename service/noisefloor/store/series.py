@@ -63,4 +63,4 @@ def points(
         query = query.where(Job.measured_at >= since)
     if until is not None:
         query = query.where(Job.measured_at <= until)
-    return [Point(*row) for row in reversed(session.execute(query).tuples().all())]
+    return [Point(*row) for row in reversed(session.execute(query).all())]

@@ -98,6 +98,7 @@ def writing(engine: Engine) -> Iterator[Session]:
     """One transaction that writes; committed at the end, rolled back by an exception."""
     with engine.connect().execution_options(**WRITES) as connection:
         with Session(bind=connection, expire_on_commit=False) as session, session.begin():
+            session.connection()  # begins here, not at the first statement
             yield session
 
 
@@ -114,8 +115,12 @@ def only_writer(path: Path) -> Iterator[None]:
 
     Raises `UnavailableError` when another process has it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Path(f"{path}.lock").open("a+") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = Path(f"{path}.lock").open("a+")  # noqa: SIM115 - closed below, whatever happens
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be written: {error.strerror}") from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -157,6 +157,7 @@ class Attempt:
             self._exited = event if isinstance(event, Exited) else None
         if self._exited is None:
             self._link.close()
+            self._exited = Exited()
 
 
 def _signal_name(number: int) -> str:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, TypeVar
+from collections.abc import Callable
+from typing import IO
 
 from pydantic import ValidationError
 
@@ -18,6 +19,7 @@ from noisefloor_workers.runner.storable import storable
 
 START_S = 120.0
 ANSWER_S = 30.0
+WAIT_S = 1.0
 RECEIVE_BYTES = 65_536
 STDERR_TAIL_BYTES = 8_192
 
@@ -28,9 +30,6 @@ PASSED_ON = (
 )
 
 
-Expected = TypeVar("Expected", Ready, Forked)
-
-
 class RunnerUnavailable(Exception):  # noqa: N818 - a state of the worker, reported as such
     """The fork server does not start, or does not answer: no cell of this lane can run on this worker."""
 
@@ -38,7 +37,7 @@ class RunnerUnavailable(Exception):  # noqa: N818 - a state of the worker, repor
 class Link:
     """One fork server for one instruction cap and one thread count."""
 
-    def __init__(self, *, isa: Isa, threads: int, start_s: float = START_S) -> None:
+    def __init__(self, *, isa: Isa, threads: int) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the link
         self._received = b""
         ours, theirs = socket.socketpair()
@@ -52,15 +51,24 @@ class Link:
                 env=environment_for(isa, threads),
                 start_new_session=True,
             )
-        try:
-            self._expect(Ready, start_s, f"did not start within {start_s:g} s")
-        except BaseException:
-            self.close()
-            raise
+        self._ready = False
+        self._lost = False
+        self._deadline_s = time.monotonic() + START_S
+
+    def start(self, on_wait: Callable[[], bool]) -> bool:
+        """Wait until the server has imported torch; False once `on_wait`, asked each second, says so."""
+        while not self._ready:
+            self._ready = isinstance(self.receive(WAIT_S), Ready)
+            if not self._ready and time.monotonic() > self._deadline_s:
+                raise self._unavailable(f"did not start within {START_S:g} s")
+            if not (self._ready or on_wait()):
+                return False
+        return True
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it can be asked. A process that was killed hangs up before it can be waited for."""
+        return not self._lost and self._process.poll() is None
 
     @property
     def has_event(self) -> bool:
@@ -77,7 +85,7 @@ class Link:
         try:
             socket.send_fds(self.socket, [b"\n"], [child_fd])
             self.socket.sendall(task.line())
-            forked = self._expect(Forked, ANSWER_S, "did not fork a child")
+            forked = self._forked()
         except OSError as error:
             os.close(results_fd)
             raise self._unavailable(f"hung up: {error}") from error
@@ -129,13 +137,14 @@ class Link:
             self._process.wait()
         self._stderr.close()
 
-    def _expect(self, kind: type[Expected], timeout_s: float, otherwise: str) -> Expected:
-        answer = self.receive(timeout_s)
-        if not isinstance(answer, kind):
-            raise self._unavailable(otherwise)
+    def _forked(self) -> Forked:
+        answer = self.receive(ANSWER_S)
+        if not isinstance(answer, Forked):
+            raise self._unavailable("did not fork a child")
         return answer
 
     def _unavailable(self, what: str) -> RunnerUnavailable:
+        self._lost = True
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - STDERR_TAIL_BYTES))
         tail = storable(self._stderr.read().decode("utf-8", "replace")).strip()

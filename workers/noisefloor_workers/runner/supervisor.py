@@ -54,7 +54,7 @@ class Runner:
 
     def start(self) -> None:
         """Start the server now; otherwise the first task does. RunnerUnavailable if it does not start."""
-        self._server()
+        self._started(lambda _progress: True)
 
     def close(self) -> None:
         """End the child and the server; the runner may be used again."""
@@ -76,29 +76,50 @@ class Runner:
             raise ValueError(f"the task is for {task.isa}, {task.threads} threads; the runner is not")
         pending = {cell.cell: cell for cell in task.cells}
         crashes: Counter[str | None] = Counter()
+        lost = 0
         while pending:
-            self._attempt = Attempt(self._server(), task.replace(cells=tuple(pending.values())))
+            link = self._started(on_tick)
+            if link is None:
+                return
             try:
-                for result in self._attempt.results(on_tick):
+                attempt = self._attempt = Attempt(link, task.replace(cells=tuple(pending.values())))
+            except RunnerUnavailable:
+                # the server may have died since it was looked at: another is started, but not for ever
+                lost += 1
+                if lost == MAX_CRASHES:
+                    raise
+                continue
+            try:
+                for result in attempt.results(on_tick):
                     del pending[result.cell]
                     yield result
-                end = self._attempt.end
+                    if self._attempt is not attempt:  # the runner was closed meanwhile
+                        return
             finally:
-                self._attempt.close()
+                attempt.close()
                 self._attempt = None
-            if end is None:
+            if attempt.end is None:
                 return
-            for result in _ended(end, pending, crashes):
+            for result in _ended(attempt.end, pending, crashes):
                 del pending[result.cell]
                 yield result
 
-    def _server(self) -> Link:
+    def _started(self, on_tick: OnTick) -> Link | None:
+        """The server, ready to fork; None if `on_tick` says to stop while it starts."""
         if self._link is not None and not self._link.alive:
             self._link.close()
             self._link = None
         if self._link is None:
             self._link = Link(isa=self.isa, threads=self.threads)
-        return self._link
+        try:
+            ready = self._link.start(
+                lambda: on_tick(f"starting torch for {self.isa}, {self.threads} threads")
+            )
+        except RunnerUnavailable:
+            self._link.close()
+            self._link = None
+            raise
+        return self._link if ready else None
 
 
 def _ended(end: End, pending: Iterable[str], crashes: Counter[str | None]) -> list[CellResult]:

@@ -1,0 +1,111 @@
+"""What needs attention in a job: every finding that is not a pass, beside the result it is compared with."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.resources import CellView, MeasurementView
+from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.dashboard.environments import FieldChange, differences
+from noisefloor.store import cells, measurements, series, tables
+from noisefloor.store.series import Point
+from noisefloor.workflow.views import cell_views
+
+BATCH = 2_000
+NEIGHBOURS = 20  # points of other jobs may carry the same time; the one looked for is among the last few
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """The result before this one: the baseline, or the previous point of the series on the branch."""
+
+    point: Point
+    is_baseline: bool
+    changes: tuple[FieldChange, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concern:
+    """One finding, with everything that is needed to understand it."""
+
+    cell: CellView
+    measurement: MeasurementView | None
+    finding: Finding
+    earlier: Earlier | None
+    environment: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """The gravest concerns of a job, and how many there are."""
+
+    concerns: tuple[Concern, ...]
+    total: int
+
+
+def attention(session: Session, job: tables.Job, *, limit: int) -> Attention:
+    """The `limit` gravest findings of a job that are not a pass."""
+    if job.verdict in {Verdict.PASS, Verdict.PENDING}:
+        return Attention(concerns=(), total=0)
+    found = sorted(_irregular(session, job.id), key=lambda item: (-item[0].severity, item[1]))
+    worst = found[:limit]
+    wanted = sorted({ordinal for _, ordinal, _ in worst})
+    rows = [row for ordinal in wanted for row in cells.page(session, job.id, limit=1, after=ordinal - 1)]
+    views = {view.id: view for view in cell_views(session, job, rows)}
+    concerns = (_concern(session, job, views[row.cell_id], row) for _, _, row in worst)
+    return Attention(concerns=tuple(concerns), total=len(found))
+
+
+def _irregular(session: Session, job_id: str) -> Iterator[tuple[Verdict, int, tables.Finding]]:
+    after = -1
+    while rows := cells.page(session, job_id, limit=BATCH, after=after):
+        ordinals = {row.id: row.ordinal for row in rows}
+        for finding in cells.findings(session, list(ordinals)):
+            if finding.verdict != Verdict.PASS:
+                yield Verdict(finding.verdict), ordinals[finding.cell_id], finding
+        after = rows[-1].ordinal
+
+
+def _concern(session: Session, job: tables.Job, cell: CellView, row: tables.Finding) -> Concern:
+    measurement = next((m for m in cell.measurements if m.id == row.measurement_id), None)
+    finding = Finding.model_validate(row.document)
+    environment = _document(session, cell.environment)
+    return Concern(
+        cell=cell,
+        measurement=measurement,
+        finding=finding,
+        earlier=_earlier(session, job, measurement, finding, environment),
+        environment=environment,
+    )
+
+
+def _earlier(
+    session: Session,
+    job: tables.Job,
+    measurement: MeasurementView | None,
+    finding: Finding,
+    environment: Mapping[str, Any] | None,
+) -> Earlier | None:
+    if measurement is None:
+        return None
+    baseline = finding.baseline
+    until = baseline.measured_at if baseline is not None else job.measured_at
+    points = series.points(session, measurement.series, branch=job.branch, until=until, limit=NEIGHBOURS)
+    if baseline is not None:
+        point = next((p for p in points if p.measurement.id == baseline.measurement_id), None)
+    else:
+        before = (p for p in reversed(points) if (p.job.measured_at, p.job.id) < (job.measured_at, job.id))
+        point = next(before, None)
+    if point is None:
+        return None
+    was = _document(session, point.cell.environment_key)
+    return Earlier(
+        point=point, is_baseline=baseline is not None, changes=differences(was or {}, environment or {})
+    )
+
+
+def _document(session: Session, key: str | None) -> Mapping[str, Any] | None:
+    row = measurements.environment(session, key) if key is not None else None
+    return row.document if row is not None else None

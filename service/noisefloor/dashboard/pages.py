@@ -1,0 +1,186 @@
+"""The pages: each endpoint reads one consistent picture and renders it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path as FilePath
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pydantic import StringConstraints
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.base import Digest, Name, Text
+from noisefloor.contract.resources import EnvironmentView, Trend
+from noisefloor.contract.subject import Subject
+from noisefloor.dashboard import login
+from noisefloor.dashboard.attention import attention
+from noisefloor.dashboard.chart import CROSS, chart
+from noisefloor.dashboard.environments import changes
+from noisefloor.dashboard.history import history
+from noisefloor.dashboard.matrix import matrix
+from noisefloor.dashboard.rendering import HEADERS, rendered
+from noisefloor.dashboard.route import PageRoute
+from noisefloor.errors import NotFoundError
+from noisefloor.store import cells, jobs, measurements, series
+from noisefloor.store.session import reading
+from noisefloor.store.tables import Series
+from noisefloor.workflow.views import cell_views, job_views, trend
+
+JOBS_A_PAGE = 50
+LATEST_JOBS = 5
+CELLS_A_PAGE = 240  # a multiple of 1 to 4 engines, so that a page ends with a row of the matrix
+CONCERNS = 50
+POINTS = 500
+CHANGES = 20
+SIBLINGS = 50
+
+Project = Annotated[Name, Path()]
+JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
+After = Annotated[int, Query(ge=-1, le=2**31 - 1)]
+
+
+def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str | None]) -> APIRouter:
+    """The dashboard's pages over one database."""
+    pages = Pages(engine, waiting_for)
+    routes = APIRouter(route_class=PageRoute, include_in_schema=False)
+    for path, endpoint in {
+        "/": pages.home,
+        "/projects/{project}": pages.project,
+        "/projects/{project}/jobs/{job_id}": pages.job,
+        "/projects/{project}/series/{key}": pages.series,
+        "/environments/{key}": pages.environment,
+    }.items():
+        routes.add_api_route(path, endpoint)
+    routes.include_router(login.router(token))
+    return routes
+
+
+def static() -> StaticFiles:
+    """The style sheet and the icon."""
+    return StaticFiles(directory=FilePath(__file__).parent / "static")
+
+
+class Pages:
+    """The endpoints, with what they read from."""
+
+    def __init__(self, engine: Engine, waiting_for: Callable[[], str | None]) -> None:
+        self.engine = engine
+        self.waiting_for = waiting_for
+
+    def home(self) -> Response:
+        """The projects with their latest jobs; straight to the only one."""
+        with reading(self.engine) as session:
+            names = jobs.projects(session)
+            if len(names) == 1:
+                return RedirectResponse(f"/projects/{names[0]}", headers=HEADERS)
+            rows = {
+                name: jobs.page(session, name, limit=LATEST_JOBS, before=None, status=None, branch=None)
+                for name in names
+            }
+            waiting_for = self.waiting_for()
+            latest = {name: job_views(session, found, waiting_for) for name, found in rows.items()}
+        return rendered("home.html", latest=latest)
+
+    def project(
+        self, project: Project, cursor: JobId | None = None, branch: Annotated[Text | None, Query()] = None
+    ) -> HTMLResponse:
+        """The jobs of a project, newest first."""
+        branch = branch or None
+        with reading(self.engine) as session:
+            if project not in jobs.projects(session):
+                raise NotFoundError(f"there is no project {project!r}")
+            rows = jobs.page(
+                session, project, limit=JOBS_A_PAGE + 1, before=cursor, status=None, branch=branch
+            )
+            views = job_views(session, rows[:JOBS_A_PAGE], self.waiting_for())
+        older = views[-1].id if len(rows) > JOBS_A_PAGE else None
+        return rendered(
+            "project.html", project=project, jobs=views, older=older, cursor=cursor, branch=branch
+        )
+
+    def job(self, project: Project, job_id: JobId, after: After = -1) -> HTMLResponse:
+        """A job: its verdict, what needs attention, the matrix, and the cells one by one."""
+        with reading(self.engine) as session:
+            row = jobs.find(session, project, job_id)
+            if row is None:
+                raise NotFoundError(f"project {project!r} has no job {job_id}")
+            view = job_views(session, [row], self.waiting_for())[0]
+            shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
+            concerns = attention(session, row, limit=CONCERNS)
+            environments = _environments(session, (cell.environment for cell in shown))
+        return rendered(
+            "job.html",
+            job=view,
+            attention=concerns,
+            matrix=matrix(shown),
+            cells=shown,
+            environments=environments,
+            cells_a_page=CELLS_A_PAGE,
+        )
+
+    def series(self, project: Project, key: Digest, branch: Annotated[Text | None, Query()] = None) -> HTMLResponse:
+        """A series: its identity, its line, and its points."""
+        branch = branch or None
+        with reading(self.engine) as session:
+            row = series.find(session, project, key)
+            if row is None:
+                raise NotFoundError(f"project {project!r} has no series {key}")
+            points = series.points(session, key, branch=branch, limit=POINTS + 1)
+            line = trend(row, points[-POINTS:])
+            documents = {view.key: view.document for view in _environments(session, _beside_changes(line))}
+            siblings = _siblings(session, row)
+        return rendered(
+            "series.html",
+            trend=line,
+            subject=Subject.model_validate(row.identity["subject"]),
+            chart=chart(line),
+            cross=CROSS,
+            steps=history(line),
+            changes=changes(line, documents),
+            branch=branch,
+            changes_shown=CHANGES,
+            cut=len(points) > POINTS,
+            siblings=siblings,
+        )
+
+    def environment(self, key: Digest) -> HTMLResponse:
+        """An environment, whole."""
+        with reading(self.engine) as session:
+            found = _environment(session, key)
+        if found is None:
+            raise NotFoundError(f"there is no environment {key}")
+        return rendered("environment.html", environment=found)
+
+
+def _environment(session: Session, key: str) -> EnvironmentView | None:
+    row = measurements.environment(session, key)
+    if row is None:
+        return None
+    return EnvironmentView(key=row.key, first_seen_at=row.first_seen_at, document=row.document)
+
+
+def _environments(session: Session, keys: Iterable[str | None]) -> list[EnvironmentView]:
+    found = (_environment(session, key) for key in dict.fromkeys(keys) if key is not None)
+    return [view for view in found if view is not None]
+
+
+def _beside_changes(line: Trend) -> Iterator[str | None]:
+    for index in line.environment_changes:
+        yield line.points[index - 1].environment
+        yield line.points[index].environment
+
+
+def _siblings(session: Session, row: Series) -> dict[str, str]:
+    """The series that differ in the engine alone, by engine: what a comparison of engines follows."""
+    names = [name for name in series.FILTERS if name != "engine"]
+    filters = {name: getattr(row, name) for name in names}
+    same = {name: value for name, value in row.identity.items() if name != "engine"}
+    found = series.page(session, row.project, filters=filters, limit=SIBLINGS, after=None)
+    return {
+        other.engine: other.key
+        for other in sorted(found, key=lambda other: other.engine)
+        if {name: value for name, value in other.identity.items() if name != "engine"} == same
+    }
+

@@ -1,0 +1,45 @@
+"""Templates to responses: everything escaped, nothing from elsewhere."""
+
+from typing import Any
+
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from noisefloor.dashboard import words
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "private, no-cache",
+}
+
+_templates = Environment(
+    loader=PackageLoader("noisefloor.dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters |= {
+    "decibels": words.decibels,
+    "edge": words.edge_words,
+    "environment": words.environment_words,
+    "moment": words.moment,
+    "policy": words.policy_words,
+    "scientific": words.scientific,
+    "sha": words.short_sha,
+    "key": words.short_key,
+    "signed": words.signed,
+    "spaced": words.spaced,
+    "subject": words.subject_words,
+}
+
+
+def rendered(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
+    """A page."""
+    text = _templates.get_template(template).render(context)
+    return HTMLResponse(text, status_code=status_code, headers=HEADERS)

@@ -1,0 +1,109 @@
+"""Values of the contract as a reader says them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.policy import Policy
+from noisefloor.contract.subject import Inputs, Seeds, Subject
+
+SHORT_SHA = 9
+SHORT_KEY = 8
+
+
+def subject_words(subject: Subject) -> str:
+    """What tells a subject from another one of the same name: arguments, seeds, inputs.
+
+    >>> shape = {"shape": [10, 3]}
+    >>> subject_words(Subject(zoo="multiple-ops", data={"calibration": shape, "evaluation": shape}))
+    'seeds 1, 2, 3 · calibration 10×3 · evaluation 10×3'
+    """
+    arguments = ", ".join(f"{name}={value}" for name, value in subject.args.items())
+    parts = [
+        arguments,
+        _seed_words(subject.seeds),
+        f"calibration {_input_words(subject.data.calibration)}",
+        f"evaluation {_input_words(subject.data.evaluation)}",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def environment_words(document: Mapping[str, Any]) -> str:
+    """The fields of an environment that figures depend on most."""
+    threads = document.get("threads")
+    parts = [
+        f"torch {document.get('torch', 'unknown')}",
+        document.get("isa"),
+        f"{threads} thread{'' if threads == 1 else 's'}" if threads is not None else None,
+        document.get("cpu"),
+    ]
+    return " · ".join(str(part) for part in parts if part)
+
+
+def policy_words(policy: Policy) -> str:
+    """The rules that hold for the whole job."""
+    drop_db = policy.rules.max_drop_db
+    limit = f"a drop of {drop_db:g} dB is allowed" if drop_db is not None else "floors only, no limit on a drop"
+    irregular = ", ".join(f"{name.replace('_', ' ')}: {leads_to}" for name, leads_to in policy.on)
+    return f"{limit}; {irregular}"
+
+
+def edge_words(edge: str) -> str:
+    """The pair of variants, with an arrow."""
+    return edge.replace("->", "\N{NARROW NO-BREAK SPACE}→\N{NARROW NO-BREAK SPACE}")
+
+
+def spaced(word: str) -> str:
+    """A stable word of the contract with spaces: `no_baseline` is `no baseline`."""
+    return word.replace("_", " ")
+
+
+def decibels(figure: Figure) -> str:
+    """A figure in dB with three decimals, or why there is none."""
+    return f"{figure.value:.3f}" if figure.value is not None else spaced(figure.kind.value)
+
+
+def signed(value: float) -> str:
+    """A change with its sign; a true minus is as wide as a plus.
+
+    >>> signed(-3.2139), signed(0.5), signed(0.0)
+    ('−3.214', '+0.500', '0.000')
+    """
+    text = f"{value:+.3f}"
+    return "0.000" if text in {"+0.000", "-0.000"} else text.replace("-", "−")
+
+
+def scientific(figure: Figure) -> str:
+    """A figure of any size with four digits, or why there is none."""
+    return f"{figure.value:.3e}" if figure.value is not None else spaced(figure.kind.value)
+
+
+def moment(at: datetime) -> str:
+    """To the minute; pages say once that times are UTC."""
+    return at.strftime("%Y-%m-%d %H:%M")
+
+
+def short_sha(sha: str) -> str:
+    """As much of a commit's name as people read."""
+    return sha[:SHORT_SHA]
+
+
+def short_key(key: str) -> str:
+    """As much of a key as people read."""
+    return key[:SHORT_KEY]
+
+
+def _seed_words(seeds: Seeds) -> str:
+    if seeds.stream is None:
+        return f"seeds {seeds.model}, {seeds.calibration}, {seeds.evaluation}"
+    default = Seeds.model_fields["order"].default
+    order = f" ({', '.join(seeds.order)})" if seeds.order != default else ""
+    return f"one stream of seed {seeds.stream}{order}"
+
+
+def _input_words(inputs: Inputs) -> str:
+    shape = "×".join(str(size) for size in inputs.shape)
+    if inputs.distribution == "normal":
+        return f"{shape} normal({inputs.low:g}, {inputs.high - inputs.low:g})"
+    return shape if (inputs.low, inputs.high) == (0, 1) else f"{shape} uniform({inputs.low:g}, {inputs.high:g})"

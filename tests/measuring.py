@@ -1,0 +1,42 @@
+"""A worker's part played by the test, on the real store: claim a shard, record results."""
+
+from collections.abc import Callable
+
+from noisefloor.contract.job import JobSpec
+from noisefloor.contract.measurement import CellResult
+from noisefloor.dispatch.port import Dispatch
+from noisefloor.settings import Settings
+from noisefloor.store.tables import Job
+from noisefloor.workflow.execute import Claim, claim
+from noisefloor.workflow.record import record
+from noisefloor.workflow.submit import submit
+from sqlalchemy.orm import Session
+
+from tests.samples import result
+
+
+def claimed(session: Session, worker: str = "w") -> Claim:
+    """The next shard."""
+    held = claim(session, worker)
+    assert held is not None
+    return held
+
+
+def finish(session: Session, held: Claim, answer: Callable[[str], CellResult] = result) -> None:
+    """Record a result for every cell of the shard."""
+    for cell in held.cells:
+        record(session, shard_id=held.shard_id, attempt=held.attempt, result=answer(cell.cell))
+
+
+def measure(
+    session: Session,
+    settings: Settings,
+    dispatch: Dispatch,
+    spec: JobSpec,
+    answer: Callable[[str], CellResult] = result,
+) -> Job:
+    """A job submitted and measured to its end."""
+    job = submit(session, project="demo", spec=spec, settings=settings, dispatch=dispatch)
+    while (held := claim(session, "w")) is not None:
+        finish(session, held, answer)
+    return job

@@ -1,0 +1,56 @@
+"""Jobs and results that tests start from."""
+
+from typing import Any
+
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.job import CellStatus, JobSpec
+from noisefloor.contract.measurement import CellResult, Environment, Measurement
+from noisefloor.contract.sums import Sums
+
+ENVIRONMENT = Environment(
+    torch="2.13.0", python="3.11.7", cpu="test", isa="AVX2", threads=1, os="linux", machine="x86_64"
+)
+
+
+def small_data() -> dict[str, Any]:
+    """Eight calibration samples, two to evaluate."""
+    return {"calibration": {"shape": [8, 3, 15, 15]}, "evaluation": {"shape": [2, 3, 15, 15]}}
+
+
+def job(**changes: Any) -> dict[str, Any]:
+    """A job of one cell with a floor of 30 dB."""
+    document: dict[str, Any] = {
+        "version": 1,
+        "subjects": [{"zoo": "multiple-ops", "data": small_data()}],
+        "schemes": [{"flow": "eager", "mode": "static", "edge": "float32->true", "floor_db": 30}],
+        "lanes": {"engine": ["x86"]},
+    }
+    return {**document, **changes}
+
+
+def imported(factory: str, **changes: Any) -> dict[str, Any]:
+    """A job on a model that is imported from the tests."""
+    subject = {"import": f"subjects_under_test.{factory}", "data": small_data()}
+    return job(subjects=[subject], **changes)
+
+
+def spec(**changes: Any) -> JobSpec:
+    """The same, validated."""
+    return JobSpec.model_validate(job(**changes))
+
+
+def result(cell: str, sqnr_db: float | None = 41.5, **changes: Any) -> CellResult:
+    """A finished cell whose figure is the given one, or exact."""
+    ratio = 10 ** (-(sqnr_db or 0) / 10)
+    sums = Sums(n=4, ref_sq=1.0, actual_sq=1.0, ref_actual=1.0, err_sq=ratio if sqnr_db is not None else 0.0)
+    figure = Figure.finite(sqnr_db) if sqnr_db is not None else sums.sqnr_db()
+    measurement = Measurement(edge="float32->true", figure=figure, sums=sums)
+    values: dict[str, Any] = {
+        "cell": cell,
+        "status": CellStatus.DONE,
+        "environment": ENVIRONMENT,
+        "executed_engine": "x86",
+        "duration_s": 0.5,
+        "measurements": (measurement,),
+    }
+    return CellResult(**{**values, **changes})

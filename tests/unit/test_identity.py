@@ -1,0 +1,86 @@
+"""Series and environment keys are public formats: these digests never change."""
+
+import json
+
+import pytest
+from noisefloor import plan
+from noisefloor.contract.job import JobSpec
+from noisefloor.identity import canonical, environment_key, series_identity, series_key
+
+from tests.samples import ENVIRONMENT, spec
+
+
+def identity(job_spec: JobSpec, project: str = "demo") -> dict[str, object]:
+    cell = next(plan.cells(job_spec))
+    return series_identity(
+        project=project,
+        subject=cell.subject,
+        quantization=cell.scheme.quantization,
+        edge="float32->true",
+        lane=cell.lane,
+        metric="sqnr_db",
+        place="output",
+    )
+
+
+def test_the_series_key_of_version_1() -> None:
+    found = identity(spec())
+    assert json.loads(canonical(found)) == {
+        "v": 1,
+        "project": "demo",
+        "subject": {
+            "zoo": "multiple-ops",
+            "data": {"calibration": {"shape": [8, 3, 15, 15]}, "evaluation": {"shape": [2, 3, 15, 15]}},
+        },
+        "quantization": {"flow": "eager", "mode": "static"},
+        "edge": "float32->true",
+        "engine": "x86",
+        "device": "cpu",
+        "isa": "native",
+        "batch": 2,
+        "metric": "sqnr_db",
+        "place": "output",
+    }
+    assert series_key(found) == "e21f3620cc62b4673ccb9303db07c09f"
+
+
+def test_the_environment_key_of_version_1() -> None:
+    assert environment_key(ENVIRONMENT) == "0d3add52925c370702d455979eed2591"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "another"},
+        {"git": {"branch": "main", "sha": "0123456789"}},
+        {"limits": {"cell_timeout_s": 1}},
+        {"policy": {"rules": {"max_drop_db": 1}}},
+        {"priority": 1},
+        {"lanes": {"engine": ["x86"], "threads": [2]}},
+        {"schemes": [{"flow": "eager", "mode": "static", "edge": "float32->true", "floor_db": 1}]},
+        {"schemes": [{"flow": "eager", "mode": "static", "granularity": "per_tensor", "edge": "float32->true"}]},
+    ],
+)
+def test_what_is_not_measured_is_not_in_the_key(changes: dict[str, object]) -> None:
+    assert identity(spec(**changes)) == identity(spec())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lanes": {"engine": ["onednn"]}},
+        {"lanes": {"engine": ["x86"], "isa": ["avx2"]}},
+        {"schemes": [{"flow": "eager", "mode": "static", "granularity": "per_channel", "edge": "float32->true"}]},
+        {"schemes": [{"flow": "eager", "mode": "static", "reduce_range": False, "edge": "float32->true"}]},
+    ],
+)
+def test_what_is_measured_is_in_the_key(changes: dict[str, object]) -> None:
+    assert series_key(identity(spec(**changes))) != series_key(identity(spec()))
+
+
+def test_projects_have_series_of_their_own() -> None:
+    assert series_key(identity(spec(), "a")) != series_key(identity(spec(), "b"))
+
+
+def test_a_change_of_the_environment_changes_its_key() -> None:
+    assert environment_key(ENVIRONMENT.replace(threads=2)) != environment_key(ENVIRONMENT)

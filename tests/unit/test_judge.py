@@ -1,0 +1,140 @@
+"""Facts in, verdict out."""
+
+import pytest
+from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.policy import On, Policy, Rules
+from noisefloor.contract.verdict import Baseline, Finding, Verdict
+from noisefloor.gate.judge import Evidence, conclude, judge_cell, judge_measurement
+
+EXACT = Figure.of(FigureKind.EXACT)
+DROP = Policy(rules=Rules(max_drop_db=0.5))
+
+
+def db(value: float) -> Figure:
+    return Figure.finite(value)
+
+
+def before(figure: Figure) -> Baseline:
+    return Baseline(measurement_id="m", job_id="j", figure=figure)
+
+
+@pytest.mark.parametrize(
+    ("figure", "verdict"),
+    [
+        (db(30.0), Verdict.PASS),
+        (db(29.999), Verdict.REGRESSED),
+        (db(-3.0), Verdict.REGRESSED),
+        (EXACT, Verdict.PASS),
+        (Figure.of(FigureKind.ZERO_REF), Verdict.REGRESSED),
+        (Figure.of(FigureKind.NONFINITE), Verdict.REGRESSED),
+        (Figure.of(FigureKind.MISMATCH), Verdict.REGRESSED),
+        (Figure.of(FigureKind.NOT_APPLICABLE), Verdict.ERROR),
+    ],
+)
+def test_floor(figure: Figure, verdict: Verdict) -> None:
+    finding = judge_measurement(Policy(), Evidence(figure=figure, floor_db=30.0))
+    assert finding is not None
+    assert finding.verdict is verdict
+    assert finding.floor_db == 30.0
+
+
+@pytest.mark.parametrize(
+    ("baseline", "figure", "verdict", "drop_db"),
+    [
+        (db(40.0), db(39.6), Verdict.PASS, 0.4),
+        (db(40.0), db(39.5), Verdict.PASS, 0.5),
+        (db(40.0), db(39.0), Verdict.REGRESSED, 1.0),
+        (db(40.0), db(45.0), Verdict.PASS, -5.0),
+        (db(40.0), EXACT, Verdict.PASS, None),
+        (EXACT, db(200.0), Verdict.REGRESSED, None),
+        (EXACT, EXACT, Verdict.PASS, None),
+        (db(40.0), Figure.of(FigureKind.ZERO_REF), Verdict.REGRESSED, None),
+        (None, db(40.0), Verdict.NO_BASELINE, None),
+        (None, EXACT, Verdict.NO_BASELINE, None),
+    ],
+)
+def test_drop(baseline: Figure | None, figure: Figure, verdict: Verdict, drop_db: float | None) -> None:
+    evidence = Evidence(figure=figure, baseline=before(baseline) if baseline else None)
+    finding = judge_measurement(DROP, evidence)
+    assert finding is not None
+    assert finding.verdict is verdict
+    assert finding.drop_db == (pytest.approx(drop_db) if drop_db is not None else None)
+
+
+def test_the_worst_rule_decides() -> None:
+    finding = judge_measurement(DROP, Evidence(figure=db(35.0), floor_db=30.0, baseline=before(db(40.0))))
+    assert finding is not None
+    assert (finding.verdict, finding.rule, finding.floor_db) == (Verdict.REGRESSED, "max_drop_db", 30.0)
+
+
+def test_nothing_is_found_where_no_rule_applies() -> None:
+    assert judge_measurement(Policy(), Evidence(figure=db(10.0))) is None
+
+
+@pytest.mark.parametrize("kind", [FigureKind.NONFINITE, FigureKind.MISMATCH])
+def test_a_broken_output_is_found_without_any_rule(kind: FigureKind) -> None:
+    finding = judge_measurement(Policy(), Evidence(figure=Figure.of(kind)))
+    assert finding is not None
+    assert finding.verdict is Verdict.REGRESSED
+
+
+def test_an_output_of_zeros_never_passes_unremarked() -> None:
+    finding = judge_measurement(Policy(), Evidence(figure=EXACT, zero_output=True, floor_db=30.0))
+    assert finding is not None
+    assert finding.verdict is Verdict.WARN
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (CellStatus.UNSUPPORTED, Verdict.WARN),
+        (CellStatus.FAILED, Verdict.ERROR),
+        (CellStatus.TIMED_OUT, Verdict.ERROR),
+        (CellStatus.OUT_OF_MEMORY, Verdict.ERROR),
+        (CellStatus.CRASHED, Verdict.ERROR),
+        (CellStatus.CANCELLED, Verdict.ERROR),
+        (CellStatus.QUEUED, Verdict.ERROR),
+    ],
+)
+def test_a_cell_without_measurements_is_no_pass(status: CellStatus, verdict: Verdict) -> None:
+    finding = judge_cell(Policy(), status, "why")
+    assert finding is not None
+    assert finding.verdict is verdict
+    assert "why" in finding.message
+
+
+def test_a_cancelled_cell_is_an_error_under_the_mildest_policy() -> None:
+    finding = judge_cell(Policy(on=On(worker_error="warn")), CellStatus.CANCELLED, None)
+    assert finding is not None
+    assert finding.verdict is Verdict.ERROR
+
+
+def test_a_job_in_which_nothing_was_judged_does_not_pass() -> None:
+    assert conclude([], judged=0)[0] is Verdict.NO_BASELINE
+    warn = Finding(verdict=Verdict.WARN, rule="on.unsupported", message="unsupported")
+    assert conclude([warn], judged=0)[0] is Verdict.NO_BASELINE
+    assert conclude([warn], judged=1)[0] is Verdict.WARN
+
+
+def test_the_sentence_counts_and_quotes_the_worst() -> None:
+    good = Finding(verdict=Verdict.PASS, rule="floor_db", message="fine")
+    bad = Finding(verdict=Verdict.REGRESSED, rule="floor_db", message="29 dB is low")
+    verdict, message = conclude([good, bad, good], judged=3)
+    assert (verdict, message) == (Verdict.REGRESSED, "1 regressed, 2 pass; 29 dB is low")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [
+        (Verdict.PASS, 0),
+        (Verdict.ACKNOWLEDGED, 0),
+        (Verdict.WARN, 0),
+        (Verdict.REGRESSED, 1),
+        (Verdict.ERROR, 2),
+        (Verdict.PENDING, 2),
+        (Verdict.NO_BASELINE, 3),
+    ],
+)
+def test_exit_codes(verdict: Verdict, code: int) -> None:
+    assert verdict.exit_code == code
