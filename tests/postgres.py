@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -49,7 +50,7 @@ class PostgresServer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.terminate()
+        self._process.send_signal(signal.SIGINT)  # a fast shutdown: clients are not waited for
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

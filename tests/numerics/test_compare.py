@@ -235,46 +235,6 @@ def test_the_batch_tells_samples_from_other_axes() -> None:
     assert by_place == {"output[0]": True, "output[1]": False}
 
 
-def digest(actual: object) -> str | None:
-    """The pooled digest; the reference has no part in it."""
-    return measured(actual, actual)["output"].output_digest
-
-
-def test_the_digest_is_of_the_actual_output_alone() -> None:
-    assert measured(FAR, NEAR)["output"].output_digest == digest(NEAR)
-    assert measured(torch.ones(9), NEAR)["output"].output_digest == digest(NEAR)
-
-
-def test_the_digest_is_pinned() -> None:
-    assert digest(torch.tensor([1.0, 2.0])) == "49fc73a0bcf1444ae204c1883cad1886"
-    assert digest({"a": torch.tensor(1, dtype=torch.int16)}) == "2a9d87d6abece57b4fc93bcb2684c613"
-
-
-def test_the_digest_ignores_strides_and_gradients() -> None:
-    matrix = torch.arange(6.0).reshape(2, 3)
-    assert digest(matrix.t()) == digest(matrix.t().contiguous().requires_grad_())
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        torch.tensor([[0.0, 1.0]]),
-        torch.tensor([0.0, 1.0]).double(),
-        torch.tensor([-0.0, 1.0]),
-        torch.tensor([0.0, 1.0]).view(torch.int32),
-        (torch.tensor([0.0, 1.0]),),
-        torch.tensor([0.0, 1.0, 0.0]),
-    ],
-)
-def test_shape_dtype_path_and_every_bit_enter_the_digest(other: object) -> None:
-    assert digest(torch.tensor([0.0, 1.0])) != digest(other)
-
-
-def test_the_pooled_digest_covers_every_leaf() -> None:
-    assert len({digest((FAR, NEAR)), digest((NEAR, FAR)), digest((FAR, FAR)), digest((FAR,))}) == 4
-    assert digest((FAR, "cat")) != digest((FAR, "dog"))
-
-
 def test_long_paths_fit_their_field_and_stay_apart() -> None:
     output = {"k" * 600 + suffix: FAR for suffix in "ab"}
     places = [m.place for m in compare(edge="float32->true", ref=output, actual=output)]

@@ -19,7 +19,9 @@ class Limits(Value):
     """What one cell may take before it is ended."""
 
     cell_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
-    memory_gib: Annotated[float, Field(ge=0.125, le=4096)] = 4.0
+    memory_gib: Annotated[float, Field(ge=0.125, le=4096)] = Field(
+        default=4.0, description="of the model and its data; torch itself is not counted"
+    )
 
     @property
     def memory_bytes(self) -> int:

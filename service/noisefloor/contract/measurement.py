@@ -1,8 +1,8 @@
 """What a cell's run yields: measurements, the environment, and how the cell ended."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from noisefloor.contract.base import Digest, LongText, Text, Value
 from noisefloor.contract.figure import Figure
@@ -86,3 +86,9 @@ class CellResult(Value):
     inputs_digest: Digest | None = None
     duration_s: Annotated[float, Field(ge=0)] = 0.0
     measurements: tuple[Measurement, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_ended(self) -> Self:
+        if not self.status.ended:
+            raise ValueError("a result is of a cell that has ended")
+        return self

@@ -40,6 +40,12 @@ class Quantization(Value):
     granularity: Granularity = "per_tensor"
     reduce_range: bool = Field(default=True, description="activations use 7 of the 8 bits")
 
+    @model_validator(mode="after")
+    def _range_of_what_is_quantized(self) -> Self:
+        if self.mode == "weight_only" and not self.reduce_range:
+            raise ValueError("reduce_range is about activations, and weight_only quantizes none: leave it out")
+        return self
+
     @property
     def label(self) -> str:
         """Flow, mode and granularity, in the field's words."""

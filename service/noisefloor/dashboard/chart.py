@@ -14,7 +14,7 @@ from noisefloor.contract.verdict import Verdict
 from noisefloor.dashboard.axis import Axis, axis
 
 WIDTH, LEFT, RIGHT, INSET = 960.0, 76.0, 944.0, 24.0
-TOP, PLOT_HEIGHT, BAND_HEIGHT, FOOT_HEIGHT = 22.0, 230.0, 30.0, 26.0
+TOP, PLOT_HEIGHT, BAND_HEIGHT, FOOT_HEIGHT = 22.0, 230.0, 36.0, 26.0
 LABEL_HEIGHT = 18.0
 DATES = 6
 CROWDED = 80
@@ -121,7 +121,9 @@ def chart(trend: Trend) -> Chart:
         bottom=bottom,
         scale=0.6 if len(points) > CROWDED else 1,
         ticks=_ticks(scale, plot_bottom),
-        bands=tuple(Label(x=LEFT - 8, y=y, text=text, anchor="end") for shown, y, text in band_labels if shown),
+        bands=tuple(
+            Label(x=LEFT - 8, y=y, text=text, anchor="end") for shown, y, text in band_labels if shown
+        ),
         dates=tuple(_dates(points, xs, bottom + LABEL_HEIGHT)),
         floors=floors,
         floor_label=_floor_label(floors, floors_db, plot_top),
@@ -150,7 +152,9 @@ def _y(value: float, scale: Axis, plot_bottom: float) -> float:
     return round(plot_bottom - PLOT_HEIGHT * scale.share(value), 2)
 
 
-def _height(point: TrendPoint, scale: Axis | None, plot_bottom: float, exact_y: float, none_y: float) -> float:
+def _height(
+    point: TrendPoint, scale: Axis | None, plot_bottom: float, exact_y: float, none_y: float
+) -> float:
     if point.figure.value is not None and scale is not None:
         return _y(point.figure.value, scale, plot_bottom)
     return exact_y if point.figure.kind is FigureKind.EXACT else none_y

@@ -13,7 +13,7 @@ from noisefloor.dashboard.route import PageRoute
 from noisefloor.dashboard.session import COOKIE, session_cookie
 
 HOME = "/"
-# A path of this host. Browsers read "//x" and "/\x" as another host, and drop tabs and newlines before they look.
+# A path of this host. Browsers read "//x" and "/\x" as another host, and drop tabs and newlines first.
 LOCAL_PATH = re.compile(r"/(?![/\\])[\x21-\x5b\x5d-\x7e]*")
 SEE_OTHER, FORBIDDEN = 303, 403
 
@@ -36,7 +36,9 @@ def router(token: str | None) -> APIRouter:
         return rendered("login.html", target=local(target), refused=False)
 
     @routes.post("/login")
-    def log_in(request: Request, body: Annotated[bytes, Depends(raw_body)], target: Target = HOME) -> Response:
+    def log_in(
+        request: Request, body: Annotated[bytes, Depends(raw_body)], target: Target = HOME
+    ) -> Response:
         if token is None:
             return _to(target)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
@@ -44,7 +46,9 @@ def router(token: str | None) -> APIRouter:
             return rendered("login.html", status_code=FORBIDDEN, target=local(target), refused=True)
         response = _to(target)
         secure = request.url.scheme == "https"
-        response.set_cookie(COOKIE, session_cookie(token), httponly=True, samesite="strict", path="/", secure=secure)
+        response.set_cookie(
+            COOKIE, session_cookie(token), httponly=True, samesite="strict", path="/", secure=secure
+        )
         return response
 
     return routes

@@ -45,13 +45,14 @@ def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str |
     """The dashboard's pages over one database."""
     pages = Pages(engine, waiting_for)
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
-    for path, endpoint in {
+    endpoints: dict[str, Callable[..., Response]] = {
         "/": pages.home,
         "/projects/{project}": pages.project,
         "/projects/{project}/jobs/{job_id}": pages.job,
         "/projects/{project}/series/{key}": pages.series,
         "/environments/{key}": pages.environment,
-    }.items():
+    }
+    for path, endpoint in endpoints.items():
         routes.add_api_route(path, endpoint)
     routes.include_router(login.router(token))
     return routes
@@ -120,7 +121,9 @@ class Pages:
             cells_a_page=CELLS_A_PAGE,
         )
 
-    def series(self, project: Project, key: Digest, branch: Annotated[Text | None, Query()] = None) -> HTMLResponse:
+    def series(
+        self, project: Project, key: Digest, branch: Annotated[Text | None, Query()] = None
+    ) -> HTMLResponse:
         """A series: its identity, its line, and its points."""
         branch = branch or None
         with reading(self.engine) as session:
@@ -183,4 +186,3 @@ def _siblings(session: Session, row: Series) -> dict[str, str]:
         for other in sorted(found, key=lambda other: other.engine)
         if {name: value for name, value in other.identity.items() if name != "engine"} == same
     }
-

@@ -24,7 +24,11 @@ class PageRoute(APIRoute):
             except (NotFoundError, RequestValidationError) as error:
                 if "text/html" not in request.headers.get("accept", ""):
                     raise
-                detail = error.detail if isinstance(error, NotFoundError) else "the address is not one of this service"
+                detail = (
+                    error.detail
+                    if isinstance(error, NotFoundError)
+                    else "the address is not one of this service"
+                )
                 return rendered("not_found.html", status_code=NotFoundError.status, detail=detail)
 
         return answer

@@ -15,9 +15,9 @@ SHORT_KEY = 8
 def subject_words(subject: Subject) -> str:
     """What tells a subject from another one of the same name: arguments, seeds, inputs.
 
-    >>> shape = {"shape": [10, 3]}
-    >>> subject_words(Subject(zoo="multiple-ops", data={"calibration": shape, "evaluation": shape}))
-    'seeds 1, 2, 3 · calibration 10×3 · evaluation 10×3'
+    >>> inputs = {"shape": [10]}
+    >>> subject_words(Subject(zoo="multiple-ops", data={"calibration": inputs, "evaluation": inputs}))
+    'seeds 1, 2, 3 · calibration 10 · evaluation 10'
     """
     arguments = ", ".join(f"{name}={value}" for name, value in subject.args.items())
     parts = [
@@ -44,7 +44,9 @@ def environment_words(document: Mapping[str, Any]) -> str:
 def policy_words(policy: Policy) -> str:
     """The rules that hold for the whole job."""
     drop_db = policy.rules.max_drop_db
-    limit = f"a drop of {drop_db:g} dB is allowed" if drop_db is not None else "floors only, no limit on a drop"
+    limit = (
+        f"a drop of {drop_db:g} dB is allowed" if drop_db is not None else "floors only, no limit on a drop"
+    )
     irregular = ", ".join(f"{name.replace('_', ' ')}: {leads_to}" for name, leads_to in policy.on)
     return f"{limit}; {irregular}"
 
@@ -65,13 +67,13 @@ def decibels(figure: Figure) -> str:
 
 
 def signed(value: float) -> str:
-    """A change with its sign; a true minus is as wide as a plus.
+    r"""A change with its sign; a true minus is as wide as a plus.
 
-    >>> signed(-3.2139), signed(0.5), signed(0.0)
-    ('−3.214', '+0.500', '0.000')
+    >>> signed(0.5), signed(0.0), signed(-3.2139) == "\N{MINUS SIGN}3.214"
+    ('+0.500', '0.000', True)
     """
     text = f"{value:+.3f}"
-    return "0.000" if text in {"+0.000", "-0.000"} else text.replace("-", "−")
+    return "0.000" if text in {"+0.000", "-0.000"} else text.replace("-", "\N{MINUS SIGN}")
 
 
 def scientific(figure: Figure) -> str:
@@ -103,7 +105,9 @@ def _seed_words(seeds: Seeds) -> str:
 
 
 def _input_words(inputs: Inputs) -> str:
-    shape = "×".join(str(size) for size in inputs.shape)
+    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in inputs.shape)
     if inputs.distribution == "normal":
         return f"{shape} normal({inputs.low:g}, {inputs.high - inputs.low:g})"
-    return shape if (inputs.low, inputs.high) == (0, 1) else f"{shape} uniform({inputs.low:g}, {inputs.high:g})"
+    return (
+        shape if (inputs.low, inputs.high) == (0, 1) else f"{shape} uniform({inputs.low:g}, {inputs.high:g})"
+    )

@@ -16,6 +16,11 @@ def ensure_project(session: Session, name: str, now: datetime) -> None:
     insert_missing(session, Project, [{"name": name, "created_at": now}])
 
 
+def lock_project(session: Session, name: str) -> None:
+    """Hold the project until the transaction ends, without holding up those that refer to it."""
+    session.execute(select(Project.name).where(Project.name == name).with_for_update(key_share=True))
+
+
 def projects(session: Session) -> Sequence[str]:
     """The names of all projects."""
     return session.scalars(select(Project.name).order_by(Project.name)).all()

@@ -34,14 +34,15 @@ def submit(
 ) -> Job:
     """Accept a job, or raise the error that says which field is wrong."""
     request_digest = digest(canonical([project, spec.model_dump(mode="json", by_alias=True)]))
+    now = datetime.now(UTC)
+    jobs.ensure_project(session, project, now)
     if idempotency_key is not None:
+        jobs.lock_project(session, project)  # the same key sent twice at once is one job
         first = jobs.first_answer(session, project, idempotency_key)
         if first is not None:
             return _same_answer(session, first, request_digest)
     check(spec, project=project, settings=settings)
 
-    now = datetime.now(UTC)
-    jobs.ensure_project(session, project, now)
     job = Job(
         id=new_id(),
         project=project,

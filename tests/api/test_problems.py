@@ -1,0 +1,122 @@
+"""Bad requests are problem+json with the field, the value and what is accepted; none is a 500."""
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.samples import imported, job, small_data
+
+JOBS = "/v1/projects/demo/jobs"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> dict[str, object]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, object] = answer.json()
+    assert document["type"] == f"urn:noisefloor:problem:{code}"
+    assert document["status"] == status
+    return document
+
+
+def test_a_misspelt_key(api: httpx.Client) -> None:
+    document = problem(api.post(JOBS, json=job(lanes={"engin": ["x86"]})), 422, "invalid-request")
+    assert document["errors"] == [
+        {
+            "field": "lanes.engin",
+            "message": "unknown key 'engin'; did you mean 'engine'?",
+            "value": "['x86']",
+            "accepted": ["engine", "device", "isa", "threads"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "malformed-body"),
+        (b"[" * 100_000, 400, "malformed-body"),
+        (b"\xff\xfe", 400, "malformed-body"),
+        (b"null", 422, "invalid-request"),
+        (b"[]", 422, "invalid-request"),
+        (b'"text"', 422, "invalid-request"),
+        (b"{}", 422, "invalid-request"),
+        (b"", 422, "invalid-request"),
+        (b" " * (2**20 + 1), 413, "body-too-large"),
+        (b'{"version": NaN}', 422, "invalid-request"),
+        (b'{"version": 1e999}', 422, "invalid-request"),
+        (b'{"version": ' + b"9" * 5000 + b"}", 400, "malformed-body"),
+    ],
+)
+def test_a_body_that_is_no_job(api: httpx.Client, body: bytes, status: int, code: str) -> None:
+    problem(api.post(JOBS, content=body, headers={"Content-Type": "application/json"}), status, code)
+
+
+def test_a_body_that_grows_past_the_limit_while_it_is_sent(api: httpx.Client) -> None:
+    pieces = (b" " * 2**16 for _ in range(64))
+    try:
+        answer = api.post(JOBS, content=pieces, headers={"Content-Type": "application/json"})
+    except httpx.WriteError:
+        return  # the service hung up while the rest was on its way
+    problem(answer, 413, "body-too-large")
+
+
+def test_an_import_that_is_not_allowed(api: httpx.Client) -> None:
+    subject = {"import": "os:system", "data": small_data()}
+    document = problem(api.post(JOBS, json=job(subjects=[subject])), 422, "not-allowed")
+    assert document["errors"] == [
+        {
+            "field": "subjects.0.import",
+            "message": "not allowed",
+            "value": "os:system",
+            "accepted": ["subjects_under_test"],
+        }
+    ]
+
+
+def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None:
+    subject = {"import": "subjects_under_test_evil.x:y", "data": small_data()}
+    problem(api.post(JOBS, json=job(subjects=[subject])), 422, "not-allowed")
+    assert api.post(JOBS, json=imported("misbehaving:anything")).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        (f"{JOBS}?limit=0", "query.limit"),
+        (f"{JOBS}?limit=501", "query.limit"),
+        (f"{JOBS}?cursor=abc", "query.cursor"),
+        (f"{JOBS}?status=sleeping", "query.status"),
+        (f"{JOBS}/nonsense", "path.job_id"),
+        (f"{JOBS}/{'0' * 26}?wait=-1", "query.wait"),
+        ("/v1/projects/Not%20A%20Name/jobs", "path.project"),
+        ("/v1/projects/a%00b/jobs", "path.project"),
+        ("/v1/projects/demo/trends?since=yesterday", "query.since"),
+        ("/v1/projects/demo/series?engine=%00", "query.engine"),
+        ("/v1/projects/demo/series?batch=99999999999999999999", "query.batch"),
+    ],
+)
+def test_a_bad_parameter_is_named(api: httpx.Client, path: str, field: str) -> None:
+    document = problem(api.get(path), 422, "invalid-request")
+    assert [error["field"] for error in document["errors"]] == [field]  # type: ignore[attr-defined]
+
+
+def test_unknown_addresses_and_methods(api: httpx.Client) -> None:
+    problem(api.get("/v2/nothing"), 404, "not-found")
+    problem(api.delete(JOBS), 405, "method-not-allowed")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(document=json_values, key=st.sampled_from(["subjects", "schemes", "lanes", "limits", "policy", "git", "name", "priority"]))
+def test_no_value_anywhere_makes_a_500(api: httpx.Client, document: object, key: str) -> None:
+    import json
+
+    body = json.dumps({**job(), key: document}).encode("utf-8", "surrogatepass")
+    answer = api.post(JOBS, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {202, 400, 422}, answer.text
