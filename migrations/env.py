@@ -1,6 +1,7 @@
 """Alembic's entry: runs on the connection that it is given, on SQLite and PostgreSQL alike."""
 
 from alembic import context
+
 from noisefloor.store.tables import Base
 
 connection = context.config.attributes["connection"]

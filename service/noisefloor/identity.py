@@ -24,10 +24,10 @@ def digest(data: bytes) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces, in UTF-8.
+    r"""JSON with sorted keys and no spaces, in UTF-8.
 
     >>> canonical({"b": 1, "a": "é"})
-    b'{"a":"\\xc3\\xa9","b":1}'
+    b'{"a":"\xc3\xa9","b":1}'
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
@@ -38,7 +38,14 @@ def _identifying(value: BaseModel) -> dict[str, Any]:
 
 
 def series_identity(
-    *, project: str, subject: Subject, quantization: Quantization, edge: Edge, lane: Lane, metric: Metric, place: str
+    *,
+    project: str,
+    subject: Subject,
+    quantization: Quantization,
+    edge: Edge,
+    lane: Lane,
+    metric: Metric,
+    place: str,
 ) -> dict[str, Any]:
     """What makes measurements comparable over time.
 

@@ -11,10 +11,20 @@ from noisefloor.contract.resources import FieldError
 from noisefloor.errors import InvalidRequestError
 
 SHOWN_CHARACTERS = 200
-BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤", "pattern": "matches"}
+BOUNDS = {
+    "ge": "≥",
+    "gt": ">",
+    "le": "≤",
+    "lt": "<",
+    "min_length": "length ≥",
+    "max_length": "length ≤",
+    "pattern": "matches",
+}
 
 
-def invalid_request(errors: Iterable[ErrorDetails | Mapping[str, Any]], *, strip: tuple[str, ...] = ()) -> InvalidRequestError:
+def invalid_request(
+    errors: Iterable[ErrorDetails | Mapping[str, Any]], *, strip: tuple[str, ...] = ()
+) -> InvalidRequestError:
     """One problem that names every refused field. `strip` drops a leading part of the address ("body")."""
     found = _without_echoes(list(errors))
     fields = [_field_error(error, strip) for error in found]

@@ -2,11 +2,10 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from typing_extensions import Annotated
 
 DEFAULT_DATABASE = "sqlite:///.noisefloor/noisefloor.db"
 DEFAULT_PORT = 8642
@@ -22,7 +21,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
     import_allow: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="modules that subjects may be imported from, comma-separated; submodules included"
+        default=(),
+        description="modules that subjects may be imported from, comma-separated; submodules included",
     )
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
@@ -32,7 +32,11 @@ class Settings(BaseSettings):
     @field_validator("import_allow", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("token")
     @classmethod
@@ -45,7 +49,7 @@ class Settings(BaseSettings):
     def _guarded_off_loopback(self) -> Self:
         if self.token is None and not self.on_loopback:
             raise ValueError(
-                f"host {self.host} is reachable from other machines: set NOISEFLOOR_TOKEN, or bind to 127.0.0.1"
+                f"host {self.host} is reachable from other machines: set NOISEFLOOR_TOKEN, or use 127.0.0.1"
             )
         return self
 

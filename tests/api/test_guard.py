@@ -1,18 +1,20 @@
 """What no request passes by: token, origin, host."""
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
-from noisefloor.settings import Settings
 from sqlalchemy import Engine
-
 from tests.conftest import serving
 from tests.samples import job
+
+from noisefloor.settings import Settings
 
 JOBS = "/v1/projects/demo/jobs"
 
 
 @pytest.fixture
-def guarded(engine: Engine, database: str):  # type: ignore[no-untyped-def]
+def guarded(engine: Engine, database: str) -> Iterator[httpx.Client]:
     """A service with a token."""
     settings = Settings(database=database, port=0, token="s3cret")  # type: ignore[arg-type]
     with serving(settings, engine) as client:
@@ -22,14 +24,24 @@ def guarded(engine: Engine, database: str):  # type: ignore[no-untyped-def]
 def test_health_is_open_and_nothing_else(guarded: httpx.Client) -> None:
     assert guarded.get("/healthz").json() == {"status": "ok"}
     assert guarded.get("/readyz").json() == {"status": "ready"}
-    for path in ("/", JOBS, "/openapi.json", "/healthz/", "/v1/projects/demo/series", "/nothing", "/projects/demo"):
+    for path in (
+        "/",
+        JOBS,
+        "/openapi.json",
+        "/healthz/",
+        "/v1/projects/demo/series",
+        "/nothing",
+        "/projects/demo",
+    ):
         answer = guarded.get(path)
         assert answer.status_code == 401, path
         assert answer.json()["type"] == "urn:noisefloor:problem:unauthorized"
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cret2", "Bearer é"])
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cret2", "Bearer é"]
+)
 def test_a_wrong_token_is_refused(guarded: httpx.Client, header: str) -> None:
     assert guarded.get(JOBS, headers={"Authorization": header.encode()}).status_code == 401
 

@@ -5,11 +5,11 @@ import threading
 
 import httpx
 import pytest
-from noisefloor.store.session import writing
 from sqlalchemy import Engine
-
 from tests.measuring import claimed, finish
 from tests.samples import job
+
+from noisefloor.store.session import writing
 
 JOBS = "/v1/projects/demo/jobs"
 ENGINES = ["qnnpack", "onednn", "x86", "fbgemm"]
@@ -34,14 +34,19 @@ def test_a_repeated_key_is_one_job(api: httpx.Client) -> None:
     assert first == second
     assert len(api.get(JOBS).json()["items"]) == 1
     conflict = api.post(JOBS, json=job(name="other"), headers=headers)
-    assert (conflict.status_code, conflict.json()["type"]) == (422, "urn:noisefloor:problem:idempotency-conflict")
+    assert (conflict.status_code, conflict.json()["type"]) == (
+        422,
+        "urn:noisefloor:problem:idempotency-conflict",
+    )
 
 
 def test_the_same_key_from_many_clients_at_once_is_one_job(api: httpx.Client) -> None:
     answers: list[httpx.Response] = []
 
     def post() -> None:
-        answers.append(httpx.post(f"{api.base_url}{JOBS}", json=job(), headers={"Idempotency-Key": "k"}, timeout=60))
+        answers.append(
+            httpx.post(f"{api.base_url}{JOBS}", json=job(), headers={"Idempotency-Key": "k"}, timeout=60)
+        )
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
@@ -73,7 +78,9 @@ def test_jobs_are_listed_by_status_and_branch(api: httpx.Client) -> None:
     assert api.get(JOBS, params={"status": "done"}).json()["items"] == []
 
 
-def test_cells_show_figures_findings_and_the_command_that_repeats_them(api: httpx.Client, engine: Engine) -> None:
+def test_cells_show_figures_findings_and_the_command_that_repeats_them(
+    api: httpx.Client, engine: Engine
+) -> None:
     posted = api.post(JOBS, json=job(lanes={"engine": ENGINES})).json()
     with writing(engine) as session:
         finish(session, claimed(session))
@@ -150,7 +157,9 @@ def test_cancel_and_retry(api: httpx.Client, engine: Engine) -> None:
     assert api.get(path).json()["verdict"] == "pass"
 
 
-@pytest.mark.parametrize("path", [f"{JOBS}/{'0' * 26}", f"{JOBS}/{'0' * 26}/cells", f"/v1/environments/{'0' * 32}"])
+@pytest.mark.parametrize(
+    "path", [f"{JOBS}/{'0' * 26}", f"{JOBS}/{'0' * 26}/cells", f"/v1/environments/{'0' * 32}"]
+)
 def test_what_is_not_there_is_a_404(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:noisefloor:problem:not-found")

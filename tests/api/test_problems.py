@@ -4,7 +4,6 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tests.samples import imported, job, small_data
 
 JOBS = "/v1/projects/demo/jobs"
@@ -113,7 +112,10 @@ def test_unknown_addresses_and_methods(api: httpx.Client) -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(document=json_values, key=st.sampled_from(["subjects", "schemes", "lanes", "limits", "policy", "git", "name", "priority"]))
+@given(
+    document=json_values,
+    key=st.sampled_from(["subjects", "schemes", "lanes", "limits", "policy", "git", "name", "priority"]),
+)
 def test_no_value_anywhere_makes_a_500(api: httpx.Client, document: object, key: str) -> None:
     import json
 

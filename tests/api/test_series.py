@@ -2,12 +2,12 @@
 
 import httpx
 import pytest
-from noisefloor.contract.measurement import CellResult
-from noisefloor.store.session import writing
 from sqlalchemy import Engine
-
 from tests.measuring import claimed, finish
 from tests.samples import ENVIRONMENT, job, result
+
+from noisefloor.contract.measurement import CellResult
+from noisefloor.store.session import writing
 
 PROJECT = "/v1/projects/demo"
 NEWER = ENVIRONMENT.replace(torch="2.14.0")
@@ -32,7 +32,11 @@ def history(api: httpx.Client, engine: Engine) -> httpx.Client:
 def test_series_are_found_by_any_part_of_their_identity(history: httpx.Client) -> None:
     assert len(history.get(f"{PROJECT}/series").json()["items"]) == 2
     (found,) = history.get(f"{PROJECT}/series", params={"engine": "onednn"}).json()["items"]
-    assert (found["subject"], found["scheme"], found["batch"]) == ("multiple-ops", "eager static per_tensor", 2)
+    assert (found["subject"], found["scheme"], found["batch"]) == (
+        "multiple-ops",
+        "eager static per_tensor",
+        2,
+    )
     assert history.get(f"{PROJECT}/series", params={"place": "elsewhere"}).json()["items"] == []
     assert history.get("/v1/projects/other/series").json()["items"] == []
 

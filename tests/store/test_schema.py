@@ -1,6 +1,10 @@
 """The migrations build the tables, on both databases, and can be taken back with rows in them."""
 
 import pytest
+from sqlalchemy import Engine, inspect, select
+from tests.measuring import measure
+from tests.samples import spec
+
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import SettingsError
@@ -8,10 +12,6 @@ from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import reading, writing
 from noisefloor.store.tables import Job
-from sqlalchemy import Engine, inspect, select
-
-from tests.measuring import measure
-from tests.samples import spec
 
 
 def test_the_tables_are_what_the_migrations_build(engine: Engine) -> None:

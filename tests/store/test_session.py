@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, func, select, text
+
 from noisefloor.errors import SettingsError, UnavailableError
 from noisefloor.store.session import database_now, new_id, only_writer, open_engine, reading, writing
 from noisefloor.store.tables import Project
-from sqlalchemy import Engine, func, select, text
-
 
 
 def test_ids_sort_in_the_order_they_were_made() -> None:
@@ -69,7 +69,9 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path) -> None:
         "with only_writer(Path(sys.argv[1])): pass"
     )
     with only_writer(path):
-        refused = subprocess.run([sys.executable, "-c", second, path], capture_output=True, text=True, check=False)
+        refused = subprocess.run(
+            [sys.executable, "-c", second, path], capture_output=True, text=True, check=False
+        )
     assert "UnavailableError" in refused.stderr
     assert "in use by process" in refused.stderr
     subprocess.run([sys.executable, "-c", second, path], check=True)
@@ -85,5 +87,3 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UnavailableError, match="file"), only_writer(tmp_path / "file" / "a.db"):
         pass
-
-

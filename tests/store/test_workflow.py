@@ -3,6 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from tests.measuring import claimed, finish, measure
+from tests.samples import imported, job, result, small_data, spec
+
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
 from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.dispatch.local import LocalDispatch
@@ -22,12 +28,6 @@ from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.execute import claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
 from noisefloor.workflow.submit import submit
-from sqlalchemy import Engine, func, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
-
-from tests.measuring import claimed, finish, measure
-from tests.samples import imported, job, result, small_data, spec
 
 ENGINES = ["qnnpack", "onednn", "x86", "fbgemm"]
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
@@ -89,13 +89,31 @@ def test_the_same_key_with_another_body_is_refused(engine: Engine, settings: Set
     [
         (job(schemes=[]), InvalidRequestError, "schemes"),
         (job(project="other"), InvalidRequestError, "project"),
-        (job(lanes={"engine": ["x86"], "threads": list(range(1, 1025)), "isa": ["native", "avx2"]},
-             schemes=[{**SCHEME, "granularity": g, "reduce_range": r} for g in ("per_tensor", "per_channel") for r in (True, False)],
-             subjects=[{"zoo": "multiple-ops", "seeds": {"model": n}, "data": small_data()} for n in range(123)]),
-         TooManyCellsError, "lanes"),
+        (
+            job(
+                lanes={"engine": ["x86"], "threads": list(range(1, 1025)), "isa": ["native", "avx2"]},
+                schemes=[
+                    {**SCHEME, "granularity": g, "reduce_range": r}
+                    for g in ("per_tensor", "per_channel")
+                    for r in (True, False)
+                ],
+                subjects=[
+                    {"zoo": "multiple-ops", "seeds": {"model": n}, "data": small_data()} for n in range(123)
+                ],
+            ),
+            TooManyCellsError,
+            "lanes",
+        ),
         (imported("../etc:passwd".replace("../", "")), NotAllowedError, "subjects.0.import"),
         (
-            job(subjects=[{"zoo": "multiple-ops", "data": {**small_data(), "calibration": {"shape": [10**6, 3, 512, 512]}}}]),
+            job(
+                subjects=[
+                    {
+                        "zoo": "multiple-ops",
+                        "data": {**small_data(), "calibration": {"shape": [10**6, 3, 512, 512]}},
+                    }
+                ]
+            ),
             InvalidRequestError,
             "subjects.0.data.calibration.shape",
         ),
@@ -130,7 +148,10 @@ def test_a_result_is_recorded_once(engine: Engine, settings: Settings) -> None:
         held = claimed(session)
         for figure in (41.0, 12.0):
             record(
-                session, shard_id=held.shard_id, attempt=held.attempt, result=result(held.cells[0].cell, figure)
+                session,
+                shard_id=held.shard_id,
+                attempt=held.attempt,
+                result=result(held.cells[0].cell, figure),
             )
         assert session.scalars(select(tables.Measurement.value)).all() == [41.0]
 
@@ -168,9 +189,7 @@ def test_a_cell_of_another_shard_is_refused(engine: Engine, settings: Settings) 
         post(session, settings, spec(lanes={"engine": ["x86"], "threads": [1, 2]}))
         one, other = claimed(session), claimed(session)
         with pytest.raises(NotFoundError):
-            record(
-                session, shard_id=one.shard_id, attempt=one.attempt, result=result(other.cells[0].cell)
-            )
+            record(session, shard_id=one.shard_id, attempt=one.attempt, result=result(other.cells[0].cell))
 
 
 def test_only_what_has_not_ended_is_given_to_the_next_worker(engine: Engine, settings: Settings) -> None:
@@ -229,7 +248,11 @@ def test_a_running_job_hears_of_the_cancel_by_its_heartbeat(engine: Engine, sett
         assert posted.status == JobStatus.RUNNING
         assert heartbeat(session, held, "calibrating") is True
         end_shard(
-            session, shard_id=held.shard_id, attempt=held.attempt, status=CellStatus.CANCELLED, reason="cancelled"
+            session,
+            shard_id=held.shard_id,
+            attempt=held.attempt,
+            status=CellStatus.CANCELLED,
+            reason="cancelled",
         )
         assert posted.status == JobStatus.CANCELLED
 

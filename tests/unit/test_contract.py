@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from pydantic import ValidationError
+from tests.samples import job, small_data, spec
+
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.subject import Seeds
 from noisefloor.problems import invalid_request
-from pydantic import ValidationError
-
-from tests.samples import job, small_data, spec
 
 
 def refused(document: object) -> dict[str, tuple[str, list[object] | None]]:

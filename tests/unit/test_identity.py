@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from tests.samples import ENVIRONMENT, spec
+
 from noisefloor import plan
 from noisefloor.contract.job import JobSpec
 from noisefloor.identity import canonical, environment_key, series_identity, series_key
-
-from tests.samples import ENVIRONMENT, spec
 
 
 def identity(job_spec: JobSpec, project: str = "demo") -> dict[str, object]:
@@ -58,7 +58,11 @@ def test_the_environment_key_of_version_1() -> None:
         {"priority": 1},
         {"lanes": {"engine": ["x86"], "threads": [2]}},
         {"schemes": [{"flow": "eager", "mode": "static", "edge": "float32->true", "floor_db": 1}]},
-        {"schemes": [{"flow": "eager", "mode": "static", "granularity": "per_tensor", "edge": "float32->true"}]},
+        {
+            "schemes": [
+                {"flow": "eager", "mode": "static", "granularity": "per_tensor", "edge": "float32->true"}
+            ]
+        },
     ],
 )
 def test_what_is_not_measured_is_not_in_the_key(changes: dict[str, object]) -> None:
@@ -70,7 +74,11 @@ def test_what_is_not_measured_is_not_in_the_key(changes: dict[str, object]) -> N
     [
         {"lanes": {"engine": ["onednn"]}},
         {"lanes": {"engine": ["x86"], "isa": ["avx2"]}},
-        {"schemes": [{"flow": "eager", "mode": "static", "granularity": "per_channel", "edge": "float32->true"}]},
+        {
+            "schemes": [
+                {"flow": "eager", "mode": "static", "granularity": "per_channel", "edge": "float32->true"}
+            ]
+        },
         {"schemes": [{"flow": "eager", "mode": "static", "reduce_range": False, "edge": "float32->true"}]},
     ],
 )

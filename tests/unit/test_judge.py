@@ -1,6 +1,7 @@
 """Facts in, verdict out."""
 
 import pytest
+
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.policy import On, Policy, Rules

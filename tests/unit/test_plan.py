@@ -2,10 +2,10 @@
 
 import shlex
 
+from tests.samples import job, small_data, spec
+
 from noisefloor import plan
 from noisefloor.contract.job import JobSpec
-
-from tests.samples import job, small_data, spec
 
 ENGINES = ["qnnpack", "onednn", "x86", "fbgemm"]
 
@@ -20,7 +20,9 @@ def test_a_job_is_the_product_of_its_axes() -> None:
 
 def test_a_shard_has_one_subject_one_isa_and_one_thread_count() -> None:
     subjects = [{"zoo": name, "data": small_data()} for name in ("multiple-ops", "multiple-ops-no-avgpool")]
-    job_spec = spec(subjects=subjects, lanes={"engine": ENGINES, "threads": [1, 2], "isa": ["native", "avx2"]})
+    job_spec = spec(
+        subjects=subjects, lanes={"engine": ENGINES, "threads": [1, 2], "isa": ["native", "avx2"]}
+    )
     shards = list(plan.shards(plan.cells(job_spec)))
     assert [(s.isa, s.threads, len(s.cells)) for s in shards[:4]] == [
         ("native", 1, 4),

@@ -1,6 +1,7 @@
 """What an operator may not do."""
 
 import pytest
+
 from noisefloor.cli.options import settings
 from noisefloor.errors import SettingsError
 

@@ -1,8 +1,8 @@
 """run: a job measured here and now, without a server. The repro command of every cell."""
 
-from typing import Annotated
-
 import typer
+from rich.console import Console
+
 from noisefloor import plan
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, FormatOption, JobFile, read_job
 from noisefloor.cli.report import Report, print_json, print_report
@@ -10,15 +10,14 @@ from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import OUTPUT, CellResult, CellTask, Measurement
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding
+from noisefloor.errors import UnavailableError
 from noisefloor.gate.judge import Evidence, conclude, is_judged, judge_cell, judge_measurement
 from noisefloor.identity import environment_key, series_identity, series_key
-from noisefloor.problems import invalid_request
 from noisefloor.settings import Settings
 from noisefloor.workflow.submit import check
-from rich.console import Console
-
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.pool import Runners
+from noisefloor_workers.runner.supervisor import RunnerUnavailable
 
 
 def run(
@@ -36,7 +35,10 @@ def run(
     settings = Settings(import_allow=imported)
     project = spec.project or DEFAULT_PROJECT
     check(spec, project=project, settings=settings)
-    results = measure(spec, settings)
+    try:
+        results = measure(spec, settings)
+    except RunnerUnavailable as error:
+        raise UnavailableError(f"{error}\nit needs torch: pip install 'noisefloor[worker]'") from None
     report = judge(spec, project, results)
     if format is Format.JSON:
         print_json(report)

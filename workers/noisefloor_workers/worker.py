@@ -4,10 +4,10 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
-
 from types import TracebackType
 from typing import Self
+
+from sqlalchemy import Engine
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.dispatch.local import LocalDispatch
@@ -19,7 +19,6 @@ from noisefloor.workflow.record import end_shard, record
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.pool import Runners
 from noisefloor_workers.runner.supervisor import Runner, RunnerUnavailable
-from sqlalchemy import Engine
 
 IDLE_S = 1.0
 
@@ -44,7 +43,9 @@ class Worker:
         self._dispatch.attached = True
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._stopping.set()
         self._dispatch.attached = False
         self._dispatch.wake()
@@ -117,5 +118,9 @@ class Lease:
         """End what is left of the shard."""
         with writing(self._engine) as session:
             end_shard(
-                session, shard_id=self._held.shard_id, attempt=self._held.attempt, status=status, reason=reason
+                session,
+                shard_id=self._held.shard_id,
+                attempt=self._held.attempt,
+                status=status,
+                reason=reason,
             )

@@ -1,4 +1,4 @@
-"""What every request passes before any endpoint: size, origin, token. In one place, so that no router forgets."""
+"""What every request passes before any endpoint: size, origin, token. One place for all."""
 
 import hmac
 import ipaddress
@@ -74,7 +74,9 @@ class Guard:
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
             return
         cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if cookie is not None and hmac.compare_digest(cookie.value.encode(), session_cookie(self.token).encode()):
+        if cookie is not None and hmac.compare_digest(
+            cookie.value.encode(), session_cookie(self.token).encode()
+        ):
             return
         raise UnauthorizedError("send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login")
 

@@ -95,12 +95,16 @@ def stream_events(project: ProjectName, job_id: JobId, to: ServiceDep) -> Stream
     """The job's progress as server-sent events: `progress` on each change, `settled` at the end."""
     first = _view(to, project, job_id)
     if not to.waiters.acquire(blocking=False):
-        raise UnavailableError(f"{to.settings.max_waiters} requests are waiting already; poll the job instead")
+        raise UnavailableError(
+            f"{to.settings.max_waiters} requests are waiting already; poll the job instead"
+        )
     return StreamingResponse(_events(to, first), media_type="text/event-stream")
 
 
 @router.get("/{job_id}/cells")
-def list_cells(project: ProjectName, job_id: JobId, to: ServiceDep, limit: Limit = 100, cursor: Cursor = None) -> Page[CellView]:
+def list_cells(
+    project: ProjectName, job_id: JobId, to: ServiceDep, limit: Limit = 100, cursor: Cursor = None
+) -> Page[CellView]:
     """The job's cells in order, with their measurements and findings."""
     with reading(to.engine) as session:
         job = found_job(session, project, job_id)

@@ -3,7 +3,17 @@
 import typer
 
 from noisefloor.cli.jobs import follow
-from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Format, FormatOption, JobId, Project, Token, Url, client
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    Format,
+    FormatOption,
+    JobId,
+    Project,
+    Token,
+    Url,
+    client,
+)
 
 
 def gate(

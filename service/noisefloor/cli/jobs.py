@@ -69,13 +69,17 @@ def show(
         print_result(service, service.job(job_id), format)
 
 
-def cancel(job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None) -> None:
+def cancel(
+    job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None
+) -> None:
     """Cancel a job's queued and running cells."""
     with client(url, project, token) as service:
         typer.echo(service.cancel(job_id).status.value)
 
 
-def retry(job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None) -> None:
+def retry(
+    job_id: JobId, url: Url = DEFAULT_URL, project: Project = DEFAULT_PROJECT, token: Token = None
+) -> None:
     """Measure the cells again that failed or were cancelled."""
     with client(url, project, token) as service:
         typer.echo(service.retry(job_id).status.value)
@@ -96,7 +100,9 @@ def follow(service: Client, job_id: str, format: Format) -> int:  # noqa: A002 -
         task = bar.add_task("", total=None)
         for seen in service.progress(job_id):
             now = seen["progress"]
-            doing = "; ".join(now["running"]) or (f"waiting for {now['waiting_for']}" if now["waiting_for"] else "")
+            doing = "; ".join(now["running"]) or (
+                f"waiting for {now['waiting_for']}" if now["waiting_for"] else ""
+            )
             bar.update(task, total=now["cells"], completed=now["ended"], description=doing)
     job = service.job(job_id)
     print_result(service, job, format)
@@ -105,7 +111,9 @@ def follow(service: Client, job_id: str, format: Format) -> int:  # noqa: A002 -
 
 def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa: A002 - the option's name
     """A job's results as a table or as JSON."""
-    report = Report(name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id))
+    report = Report(
+        name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id)
+    )
     if format is Format.JSON:
         print_json(report)
     else:

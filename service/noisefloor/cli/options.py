@@ -57,7 +57,9 @@ def read_job(path: str) -> JobSpec:
     """The job of a file, or the error that names each refused field."""
     name = "standard input" if path == "-" else path
     try:
-        text = typer.get_text_stream("stdin").read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = (
+            typer.get_text_stream("stdin").read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"{name} cannot be read: {error}") from None
     try:

@@ -61,14 +61,25 @@ def print_report(report: Report) -> None:
             table.add_row(*row)
     console.print(table)
     _print_attention(console, report.cells)
-    console.print(Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})")
+    console.print(
+        Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})"
+    )
 
 
 def _rows(cell: CellView) -> list[list[str | Text]]:
     names: list[str | Text] = [cell.subject.label, cell.scheme.label]
     if cell.status is not CellStatus.DONE:
         edges = ", ".join(cell.scheme.edges)
-        return [[*names, edges, cell.lane.label, Text(cell.status.value, style="yellow"), "", _verdict(cell.finding)]]
+        return [
+            [
+                *names,
+                edges,
+                cell.lane.label,
+                Text(cell.status.value, style="yellow"),
+                "",
+                _verdict(cell.finding),
+            ]
+        ]
     return [
         [
             *names,
@@ -98,7 +109,9 @@ def _print_attention(console: Console, cells: Sequence[CellView]) -> None:
         ]
         bad = [(where, f) for where, f in found if f is not None and f.verdict is not Verdict.PASS]
         for where, finding in bad:
-            console.print(Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end="")
+            console.print(
+                Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end=""
+            )
             console.print(Text(finding.message))
         if bad and cell.traceback:
             console.print(Text(cell.traceback.rstrip(), style="dim"))

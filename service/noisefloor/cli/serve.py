@@ -20,7 +20,9 @@ GRACE_S = 5
 
 say = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Database = Annotated[str | None, typer.Option(help="sqlite:///path or postgresql://… [env NOISEFLOOR_DATABASE]")]
+Database = Annotated[
+    str | None, typer.Option(help="sqlite:///path or postgresql://… [env NOISEFLOOR_DATABASE]")
+]
 Host = Annotated[str | None, typer.Option(help="Address to bind to; loopback unless a token is set.")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")]
 
@@ -62,7 +64,9 @@ def listen(given: Settings) -> socket.socket:
     try:
         return socket.create_server((given.host, given.port), family=family)
     except OSError as error:
-        raise UnavailableError(f"{given.host} port {given.port}: {error.strerror}; --port takes another") from None
+        raise UnavailableError(
+            f"{given.host} port {given.port}: {error.strerror}; --port takes another"
+        ) from None
 
 
 def announce(given: Settings, listener: socket.socket) -> str:

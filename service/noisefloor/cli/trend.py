@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Format, FormatOption, Project, Token, Url, client
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    Format,
+    FormatOption,
+    Project,
+    Token,
+    Url,
+    client,
+)
 from noisefloor.cli.report import print_json, print_trends
 from noisefloor.contract.resources import Page, Trend
 

@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -29,15 +30,18 @@ def up(
     port: Port = None,
     slots: Annotated[int | None, typer.Option(help="Shards measured at once.")] = None,
     submit: Annotated[str | None, typer.Option(help="Post this job, show its progress and results.")] = None,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop after --submit, with the verdict's exit code.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="Stop after --submit, with the verdict's exit code.")
+    ] = False,
 ) -> None:
     """Start the service, the dashboard and a local worker; the database is made and upgraded as needed."""
     from noisefloor.api.app import create_app
+    from noisefloor_workers.worker import Worker
 
-    try:
-        from noisefloor_workers.worker import Worker
-    except ImportError as error:
-        raise SettingsError(f"a worker needs torch ({error}): pip install 'noisefloor[worker]'") from None
+    if find_spec("torch") is None:
+        raise SettingsError(
+            "a worker needs torch: pip install 'noisefloor[worker]'; `noisefloor serve` does not"
+        )
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -44,7 +44,9 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._http.close()
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None = None) -> JobView:
@@ -115,4 +117,6 @@ def _refusal(response: httpx.Response) -> NoisefloorError:
         return RefusedError(Problem.model_validate(response.json()))
     except ValueError:
         errors = [FieldError(field="(answer)", message=response.text[:200])]
-        return UnavailableError(f"{response.url} answered {response.status_code}, not a Noisefloor problem", errors)
+        return UnavailableError(
+            f"{response.url} answered {response.status_code}, not a Noisefloor problem", errors
+        )

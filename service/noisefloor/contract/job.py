@@ -71,7 +71,9 @@ class JobSpec(Value):
     @model_validator(mode="after")
     def _cells_once(self) -> Self:
         refuse_repeats("schemes", (scheme.quantization.label for scheme in self.schemes))
-        subjects = (subject.model_dump_json(exclude={"schemes"}, exclude_defaults=True) for subject in self.subjects)
+        subjects = (
+            subject.model_dump_json(exclude={"schemes"}, exclude_defaults=True) for subject in self.subjects
+        )
         refuse_repeats("subjects", subjects)
         return self
 

@@ -24,7 +24,7 @@ class Lane(Value):
     @property
     def label(self) -> str:
         """The engine, and whatever differs from a plain run on it."""
-        extras = [self.isa] if self.isa != "native" else []
+        extras: list[str] = [self.isa] if self.isa != "native" else []
         extras += [f"{self.threads} threads"] if self.threads != 1 else []
         return " ".join([self.engine, *extras])
 

@@ -43,7 +43,9 @@ class Quantization(Value):
     @model_validator(mode="after")
     def _range_of_what_is_quantized(self) -> Self:
         if self.mode == "weight_only" and not self.reduce_range:
-            raise ValueError("reduce_range is about activations, and weight_only quantizes none: leave it out")
+            raise ValueError(
+                "reduce_range is about activations, and weight_only quantizes none: leave it out"
+            )
         return self
 
     @property

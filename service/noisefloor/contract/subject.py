@@ -54,7 +54,9 @@ class Inputs(Value):
     shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
     distribution: Literal["uniform", "normal"] = "uniform"
     low: float = Field(default=0.0, description="lower end of uniform, mean of normal")
-    high: float = Field(default=1.0, description="upper end of uniform; mean + one standard deviation of normal")
+    high: float = Field(
+        default=1.0, description="upper end of uniform; mean + one standard deviation of normal"
+    )
 
     @property
     def size_bytes(self) -> int:

@@ -59,7 +59,9 @@ class Sums(Value):
             nonfinite_actual=self.nonfinite_actual + other.nonfinite_actual,
         )
 
-    def outcome(self) -> Literal[FigureKind.NONFINITE, FigureKind.EXACT, FigureKind.ZERO_REF, FigureKind.FINITE]:
+    def outcome(
+        self,
+    ) -> Literal[FigureKind.NONFINITE, FigureKind.EXACT, FigureKind.ZERO_REF, FigureKind.FINITE]:
         """Which kind a ratio of these sums is."""
         if self.nonfinite_ref or self.nonfinite_actual:
             return FigureKind.NONFINITE
@@ -113,7 +115,9 @@ class Sums(Value):
 def _add(a_sq: float, a_exp: int, b_sq: float, b_exp: int) -> tuple[float, int]:
     """Add two energies at the larger scale of the two that are not zero."""
     exponent = max((exp for sq, exp in ((a_sq, a_exp), (b_sq, b_exp)) if sq), default=0)
-    return sum(math.ldexp(sq, 2 * (exp - exponent)) for sq, exp in ((a_sq, a_exp), (b_sq, b_exp)) if sq), exponent
+    return sum(
+        math.ldexp(sq, 2 * (exp - exponent)) for sq, exp in ((a_sq, a_exp), (b_sq, b_exp)) if sq
+    ), exponent
 
 
 def _finite_ldexp(value: float, exponent: int) -> Figure:

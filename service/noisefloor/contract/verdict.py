@@ -11,7 +11,7 @@ from noisefloor.contract.figure import Figure
 class Verdict(StrEnum):
     """From good to bad. The first two and `acknowledged` let a merge through."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105 - a verdict, no password
     ACKNOWLEDGED = "acknowledged"
     WARN = "warn"
     PENDING = "pending"

@@ -50,7 +50,6 @@ class Label:
     x: float
     y: float
     text: str
-    anchor: str = "middle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +120,7 @@ def chart(trend: Trend) -> Chart:
         bottom=bottom,
         scale=0.6 if len(points) > CROWDED else 1,
         ticks=_ticks(scale, plot_bottom),
-        bands=tuple(
-            Label(x=LEFT - 8, y=y, text=text, anchor="end") for shown, y, text in band_labels if shown
-        ),
+        bands=tuple(Label(x=LEFT - 8, y=y, text=text) for shown, y, text in band_labels if shown),
         dates=tuple(_dates(points, xs, bottom + LABEL_HEIGHT)),
         floors=floors,
         floor_label=_floor_label(floors, floors_db, plot_top),
@@ -169,10 +166,16 @@ def _mark(point: TrendPoint, x: float, y: float) -> Mark:
 
 
 def _ticks(scale: Axis | None, plot_bottom: float) -> tuple[Label, ...]:
+    """The axis' numbers; the topmost one has the unit."""
     if scale is None:
         return ()
+    units = {scale.ticks[-1]: " dB"}
     return tuple(
-        Label(x=LEFT - 8, y=_y(tick, scale, plot_bottom), text=f"{tick:.{scale.decimals}f}", anchor="end")
+        Label(
+            x=LEFT - 8,
+            y=_y(tick, scale, plot_bottom),
+            text=f"{tick:.{scale.decimals}f}{units.get(tick, '')}",
+        )
         for tick in scale.ticks
     )
 
@@ -208,7 +211,6 @@ def _floor_label(floors: Sequence[Floor], floors_db: Sequence[float], plot_top: 
         x=floors[-1].x2 - 4,
         y=y - 6 if y - LABEL_HEIGHT > plot_top else y + LABEL_HEIGHT - 2,
         text=f"floor {floors_db[-1]:.3f} dB",
-        anchor="end",
     )
 
 

@@ -109,7 +109,7 @@ class Pages:
                 raise NotFoundError(f"project {project!r} has no job {job_id}")
             view = job_views(session, [row], self.waiting_for())[0]
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
-            concerns = attention(session, row, limit=CONCERNS)
+            concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))
         return rendered(
             "job.html",

@@ -22,7 +22,11 @@ class LocalDispatch:
 
     def waiting_for(self) -> str | None:
         """Nobody serves the shards where no worker is attached."""
-        return None if self.attached else "a worker: none is attached to this service; `noisefloor up` starts one"
+        return (
+            None
+            if self.attached
+            else "a worker: none is attached to this service; `noisefloor up` starts one"
+        )
 
     def wait_for_news(self, timeout_s: float) -> None:
         """Sleep until shards are announced, at most `timeout_s`."""

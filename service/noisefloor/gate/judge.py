@@ -74,7 +74,9 @@ def conclude(findings: Sequence[Finding], *, judged: int) -> tuple[Verdict, str]
             "nothing was judged: no measurement has a floor_db or a max_drop_db to hold it against",
         )
     counts = Counter(finding.verdict for finding in findings)
-    tally = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in reversed(Verdict) if counts[verdict])
+    tally = ", ".join(
+        f"{counts[verdict]} {verdict.value}" for verdict in reversed(Verdict) if counts[verdict]
+    )
     first = next((f.message for f in findings if f.verdict is worst and worst is not Verdict.PASS), None)
     return worst, f"{tally}; {first}" if first else tally
 
@@ -84,10 +86,14 @@ def _outcome(policy: Policy, evidence: Evidence) -> Finding | None:
     kind = evidence.figure.kind
     if kind is FigureKind.NONFINITE:
         verdict = CONSEQUENCES[policy.on.nonfinite]
-        return Finding(verdict=verdict, rule="on.nonfinite", message="the output has NaN or infinite elements")
+        return Finding(
+            verdict=verdict, rule="on.nonfinite", message="the output has NaN or infinite elements"
+        )
     if kind is FigureKind.MISMATCH:
         return Finding(
-            verdict=Verdict.REGRESSED, rule="mismatch", message="the outputs differ in structure, shape or dtype"
+            verdict=Verdict.REGRESSED,
+            rule="mismatch",
+            message="the outputs differ in structure, shape or dtype",
         )
     if evidence.zero_output and kind is not FigureKind.NOT_APPLICABLE:
         return Finding(verdict=Verdict.WARN, rule="zero_output", message="the output is zero throughout")
@@ -106,7 +112,9 @@ def _floor(evidence: Evidence) -> Finding | None:
         )
     if figure.value is None:
         return Finding(
-            verdict=Verdict.REGRESSED, rule="floor_db", message=f"{figure} instead of {floor_db:.3f} dB or more"
+            verdict=Verdict.REGRESSED,
+            rule="floor_db",
+            message=f"{figure} instead of {floor_db:.3f} dB or more",
         )
     if figure.value < floor_db:
         message = f"{figure} dB is {floor_db - figure.value:.3f} dB below the floor of {floor_db:.3f} dB"
@@ -121,20 +129,28 @@ def _drop(policy: Policy, evidence: Evidence) -> Finding | None:
         return None
     baseline, figure = evidence.baseline, evidence.figure
     if baseline is None:
-        verdict = Verdict.NO_BASELINE if policy.on.no_baseline == "fail" else CONSEQUENCES[policy.on.no_baseline]
+        verdict = (
+            Verdict.NO_BASELINE if policy.on.no_baseline == "fail" else CONSEQUENCES[policy.on.no_baseline]
+        )
         message = "no accepted result of this series on the branch to compare with"
         return Finding(verdict=verdict, rule="on.no_baseline", message=message)
     if figure.kind is FigureKind.EXACT:
         return Finding(verdict=Verdict.PASS, rule="max_drop_db", message="exact")
     if figure.value is None:
         return Finding(
-            verdict=Verdict.REGRESSED, rule="max_drop_db", message=f"{figure}; the baseline was {baseline.figure}"
+            verdict=Verdict.REGRESSED,
+            rule="max_drop_db",
+            message=f"{figure}; the baseline was {baseline.figure}",
         )
     if baseline.figure.value is None:
         return Finding(
-            verdict=Verdict.REGRESSED, rule="max_drop_db", message=f"{figure} dB; the baseline was {baseline.figure}"
+            verdict=Verdict.REGRESSED,
+            rule="max_drop_db",
+            message=f"{figure} dB; the baseline was {baseline.figure}",
         )
     drop_db = baseline.figure.value - figure.value
     verdict = Verdict.REGRESSED if drop_db > max_drop_db else Verdict.PASS
-    message = f"{figure} dB against {baseline.figure} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
+    message = (
+        f"{figure} dB against {baseline.figure} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
+    )
     return Finding(verdict=verdict, rule="max_drop_db", message=message, drop_db=drop_db)

@@ -29,7 +29,9 @@ def pending(session: Session, shard_id: str) -> Sequence[Cell]:
 
 def count_pending(session: Session, job_id: str) -> int:
     """How many cells of a job have not ended."""
-    query = select(func.count()).select_from(Cell).where(Cell.job_id == job_id, Cell.status == CellStatus.QUEUED)
+    query = (
+        select(func.count()).select_from(Cell).where(Cell.job_id == job_id, Cell.status == CellStatus.QUEUED)
+    )
     return session.scalar(query) or 0
 
 

@@ -37,7 +37,13 @@ def lock(session: Session, job_id: str) -> Job:
 
 
 def page(
-    session: Session, project: str, *, limit: int, before: str | None, status: JobStatus | None, branch: str | None
+    session: Session,
+    project: str,
+    *,
+    limit: int,
+    before: str | None,
+    status: JobStatus | None,
+    branch: str | None,
 ) -> Sequence[Job]:
     """Jobs, newest first, `limit` of them below the id `before`."""
     query = select(Job).where(Job.project == project).order_by(Job.id.desc()).limit(limit)

@@ -30,7 +30,9 @@ def of_cells(session: Session, cell_ids: Sequence[str]) -> Sequence[Measurement]
 
 def of_job(session: Session, job_id: str) -> Sequence[Measurement]:
     """All measurements of a job."""
-    return session.scalars(select(Measurement).where(Measurement.job_id == job_id).order_by(Measurement.id)).all()
+    return session.scalars(
+        select(Measurement).where(Measurement.job_id == job_id).order_by(Measurement.id)
+    ).all()
 
 
 def previous_on_branch(session: Session, job: Job) -> dict[str, Previous]:
@@ -42,7 +44,8 @@ def previous_on_branch(session: Session, job: Job) -> dict[str, Previous]:
     same_branch = Job.branch.is_(None) if job.branch is None else Job.branch == job.branch
     other_commit = or_(Job.sha.is_(None), Job.sha != job.sha) if job.sha is not None else Job.id != job.id
     newest_first = func.row_number().over(
-        partition_by=Measurement.series_key, order_by=(Job.measured_at.desc(), Job.id.desc(), Measurement.id.desc())
+        partition_by=Measurement.series_key,
+        order_by=(Job.measured_at.desc(), Job.id.desc(), Measurement.id.desc()),
     )
     ranked = (
         select(Measurement.id.label("id"), newest_first.label("rank"))

@@ -38,7 +38,9 @@ def require_current(engine: Engine) -> None:
         current = _current(connection)
         head = ScriptDirectory.from_config(_config(connection)).get_current_head()
     if current != head:
-        raise SettingsError(f"the database is at schema {current}, the code at {head}: run `noisefloor db upgrade`")
+        raise SettingsError(
+            f"the database is at schema {current}, the code at {head}: run `noisefloor db upgrade`"
+        )
 
 
 def migrations() -> Path:

@@ -66,7 +66,9 @@ def open_engine(database: str) -> Engine:
     try:
         url = make_url(database)
     except ArgumentError:
-        raise SettingsError(f"database {database!r} is not a URL; give sqlite:///path or postgresql://…") from None
+        raise SettingsError(
+            f"database {database!r} is not a URL; give sqlite:///path or postgresql://…"
+        ) from None
     if url.get_backend_name() == "postgresql":
         try:
             return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
@@ -96,10 +98,13 @@ def _begin_sqlite(connection: Connection) -> None:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Session]:
     """One transaction that writes; committed at the end, rolled back by an exception."""
-    with engine.connect().execution_options(**WRITES) as connection:
-        with Session(bind=connection, expire_on_commit=False) as session, session.begin():
-            session.connection()  # begins here, not at the first statement
-            yield session
+    with (
+        engine.connect().execution_options(**WRITES) as connection,
+        Session(bind=connection, expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        session.connection()  # begins here, not at the first statement
+        yield session
 
 
 @contextmanager
@@ -124,7 +129,9 @@ def only_writer(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UnavailableError(f"{path} is in use by {_holder(lock)}; one process writes a SQLite file") from None
+            raise UnavailableError(
+                f"{path} is in use by {_holder(lock)}; one process writes a SQLite file"
+            ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}")
         lock.flush()

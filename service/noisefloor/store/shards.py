@@ -15,9 +15,7 @@ MAX_TRIES = 3
 
 def claim_next(session: Session, worker: str) -> Shard | None:
     """Take the most urgent shard that is queued or whose lease has run out, under a new fencing token."""
-    free = or_(
-        Shard.status == QUEUED, and_(Shard.status == RUNNING, Shard.lease_until < database_now())
-    )
+    free = or_(Shard.status == QUEUED, and_(Shard.status == RUNNING, Shard.lease_until < database_now()))
     candidate = (
         select(Shard.id)
         .where(free, Shard.tries < MAX_TRIES)

@@ -190,7 +190,9 @@ class Measurement(Base):
     metric: Mapped[str] = mapped_column(Word)
     value: Mapped[float | None] = mapped_column(Float(53))
     kind: Mapped[str] = mapped_column(Word)
-    detail: Mapped[dict[str, Any]] = mapped_column(Document, doc="sums, spread, match rate, note, output digest")
+    detail: Mapped[dict[str, Any]] = mapped_column(
+        Document, doc="sums, spread, match rate, note, output digest"
+    )
 
 
 class Finding(Base):

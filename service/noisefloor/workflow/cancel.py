@@ -35,7 +35,9 @@ def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
     """
     job = jobs.lock(session, job.id)
     if not JobStatus(job.status).settled:
-        raise ConflictError(f"job {job.id} is {job.status}; a job can be retried once it is done or cancelled")
+        raise ConflictError(
+            f"job {job.id} is {job.status}; a job can be retried once it is done or cancelled"
+        )
     failed = [cell for cell in cells.page(session, job.id) if cell.status in RETRIED]
     if not failed:
         raise ConflictError(f"job {job.id} has no cell that failed or was cancelled")

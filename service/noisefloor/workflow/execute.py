@@ -11,7 +11,6 @@ from noisefloor.store import cells, jobs, shards
 from noisefloor.store.tables import Job
 from noisefloor.workflow.settle import settle_if_ended
 
-
 PROGRESS_LENGTH = 200
 
 

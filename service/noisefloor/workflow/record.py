@@ -85,7 +85,10 @@ def _add_measurements(session: Session, project: str, cell: tables.Cell, result:
             place=measurement.place,
         )
         key = series_key(identity)
-        columns = {name: identity[name] for name in ("project", "edge", "engine", "device", "isa", "batch", "metric", "place")}
+        columns = {
+            name: identity[name]
+            for name in ("project", "edge", "engine", "device", "isa", "batch", "metric", "place")
+        }
         labels = {"subject": subject.label, "scheme": scheme.label}
         series.append({"key": key, "identity": identity, **columns, **labels})
         rows.append(_row(cell, key, measurement))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
-from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
+from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
@@ -63,7 +63,11 @@ def submit(
     if idempotency_key is not None:
         session.add(
             IdempotencyKey(
-                project=project, key=idempotency_key, request_digest=request_digest, job_id=job.id, created_at=now
+                project=project,
+                key=idempotency_key,
+                request_digest=request_digest,
+                job_id=job.id,
+                created_at=now,
             )
         )
     dispatch.send(session, shard_ids)
@@ -89,7 +93,7 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
             if inputs.size_bytes > spec.limits.memory_bytes:
                 raise _invalid(
                     f"subjects.{number}.data.{part}.shape",
-                    f"{inputs.size_bytes / 2**30:.1f} GiB of data; limits.memory_gib is {spec.limits.memory_gib:g}",
+                    f"{inputs.size_bytes / GIB:.1f} GiB; limits.memory_gib is {spec.limits.memory_gib:g}",
                     list(inputs.shape),
                     None,
                 )
@@ -102,13 +106,19 @@ def _check_import(path: str | None, field: str, settings: Settings) -> None:
     if not any(module == allowed or module.startswith(f"{allowed}.") for allowed in settings.import_allow):
         raise NotAllowedError(
             f"{module!r} is not among the modules that this service imports (NOISEFLOOR_IMPORT_ALLOW)",
-            [FieldError(field=field, message="not allowed", value=path, accepted=list(settings.import_allow))],
+            [
+                FieldError(
+                    field=field, message="not allowed", value=path, accepted=list(settings.import_allow)
+                )
+            ],
         )
 
 
 def _same_answer(session: Session, first: IdempotencyKey, request_digest: str) -> Job:
     if first.request_digest != request_digest:
-        raise IdempotencyConflictError(f"Idempotency-Key {first.key!r} was used for another job, {first.job_id}")
+        raise IdempotencyConflictError(
+            f"Idempotency-Key {first.key!r} was used for another job, {first.job_id}"
+        )
     job = jobs.find(session, first.project, first.job_id)
     if job is None:
         raise NotFoundError(f"job {first.job_id} is gone")

@@ -1,6 +1,7 @@
 """What is shown of rows: the read side, one consistent picture a transaction."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from sqlalchemy.orm import Session
 
@@ -24,7 +25,9 @@ from noisefloor.store.series import Point
 from noisefloor.workflow.settle import figure_of, zero_output
 
 
-def job_views(session: Session, rows: Sequence[tables.Job], waiting_for: str | None = None) -> tuple[JobView, ...]:
+def job_views(
+    session: Session, rows: Sequence[tables.Job], waiting_for: str | None = None
+) -> tuple[JobView, ...]:
     """Jobs with their progress. `waiting_for` says why queued shards do not move."""
     ids = [row.id for row in rows]
     counts = jobs.cell_counts(session, ids)
@@ -109,7 +112,7 @@ def trend(row: tables.Series, points: Iterable[Point]) -> Trend:
     )
     changes = tuple(
         number
-        for number, (before, here) in enumerate(zip(shown, shown[1:], strict=False), start=1)
+        for number, (before, here) in enumerate(pairwise(shown), start=1)
         if before.environment != here.environment
     )
     return Trend(series=series_view(row), points=shown, environment_changes=changes)

@@ -4,7 +4,6 @@ from types import TracebackType
 from typing import Self
 
 from noisefloor.contract.lane import Isa
-
 from noisefloor_workers.runner.supervisor import Runner
 
 RUNNERS_KEPT = 4

@@ -1,0 +1,38 @@
+# The README's commands. The environment is made once, and again when what it is made from changes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo up test lint bench clean
+.DEFAULT_GOAL := help
+
+help: ## Print this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[worker,postgres,dev]'
+	touch $@
+
+demo: $(INSTALLED) ## Start the service, measure the seed matrix, print the table, stop
+	$(BIN)/noisefloor up --submit examples/seed_matrix.yaml --exit
+
+up: $(INSTALLED) ## Start the service with a local worker on SQLite, and leave it running
+	$(BIN)/noisefloor up
+
+test: lint ## Lint, then pass the tests on SQLite and on PostgreSQL
+	$(BIN)/pytest
+
+lint: $(INSTALLED) ## Style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED) ## Compare the cost of the seed matrix with the scripts it replaces
+	$(BIN)/python benchmarks/seed_matrix.py
+
+clean: ## Remove the environment and the local database
+	rm -rf $(VENV) .noisefloor

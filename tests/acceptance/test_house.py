@@ -1,0 +1,87 @@
+"""Facts about the house: what is imported by what, and what starts without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.service import ROOT, LiveService
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchao", "numpy"}:
+            raise ImportError(f"{name} is not installed")
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_the_api_imports_no_torch() -> None:
+    traced = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import noisefloor.api.app"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in traced.stderr.splitlines()}
+    assert "noisefloor" in imported
+    assert not imported & {"torch", "torchao", "numpy", "noisefloor_workers"}
+
+
+def test_the_service_starts_and_accepts_jobs_without_torch(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    database = f"sqlite:///{tmp_path}/noisefloor.db"
+    environment = {"PYTHONPATH": str(tmp_path)}
+    cli = [sys.executable, "-m", "noisefloor.cli"]
+    subprocess.run(
+        [*cli, "db", "upgrade", "--database", database], check=True, env={**environment, "PATH": ""}
+    )
+    with LiveService(database, verb="serve", **environment) as service:
+        posted = service.submit(str(ROOT / "examples" / "seed_matrix.yaml"))
+        assert "noisefloor up" in posted["progress"]["waiting_for"]
+
+
+def test_a_verb_that_needs_torch_says_so_where_there_is_none(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_TORCH)
+    ran = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "run", str(ROOT / "examples" / "seed_matrix.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+    )
+    assert ran.returncode == 2
+    assert "noisefloor[worker]" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_schema_of_a_job_is_printed() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "schema", "job"], capture_output=True, text=True, check=True
+    )
+    assert set(json.loads(printed.stdout)["required"]) == {"version", "subjects", "lanes"}
+
+
+def test_serve_refuses_a_database_without_the_schema(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "serve", "--database", f"sqlite:///{tmp_path}/new.db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "noisefloor db upgrade" in refused.stderr
+
+
+def test_a_second_service_on_one_file_is_refused(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/noisefloor.db"
+    with LiveService(database):
+        second = subprocess.run(
+            [sys.executable, "-m", "noisefloor.cli", "up", "--port", "0", "--database", database],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert second.returncode == 2
+    assert "in use by process" in second.stderr

@@ -1,0 +1,302 @@
+"""The dashboard in a real browser, without JavaScript, on a real service."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from sqlalchemy import Engine
+from tests.conftest import serving
+from tests.measuring import measure
+from tests.samples import ENVIRONMENT, job, result, small_data
+from tests.service import LiveService
+
+from noisefloor.contract.job import JobSpec
+from noisefloor.contract.measurement import CellResult
+from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.settings import Settings
+from noisefloor.store.session import open_engine, writing
+from noisefloor.workflow.submit import submit
+
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PROJECT = "browser"
+ENGINES = ["onednn", "x86", "fbgemm"]
+SHAS = ["a" * 40, "b" * 40, "c" * 40]
+Quiet = tuple[str, Engine, Settings]
+Jobs = list[dict[str, Any]]
+HOSTILE = "<script>document.title='owned'</script><img src=/nowhere onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    """A page without JavaScript. What the console says, violations of the policy too, fails the test."""
+    context = chromium.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    yield page
+    context.close()
+    assert said == []
+
+
+@pytest.fixture(scope="module")
+def measured(live_service: LiveService) -> Jobs:
+    """Three commits of one branch, measured on three engines; the last one fails under a floor of 90 dB."""
+    found = []
+    for number, (sha, floor_db) in enumerate(zip(SHAS, (30, 30, 90), strict=True)):
+        scheme = {
+            "flow": "eager",
+            "mode": "qat",
+            "edges": ["float32->fake", "fake->true"],
+            "floor_db": {"float32->fake": floor_db},
+        }
+        git = {"branch": "main", "sha": sha, "committed_at": f"2026-11-0{number + 1}T12:00:00Z"}
+        subject = {"zoo": "multiple-ops-no-avgpool", "data": small_data()}
+        document = job(
+            name=f"commit {number}", subjects=[subject], schemes=[scheme], lanes={"engine": ENGINES}, git=git
+        )
+        found.append(live_service.wait(live_service.submit(document, PROJECT)["id"], PROJECT))
+    return found
+
+
+@pytest.fixture
+def quiet(sqlite_template: Path, tmp_path: Path) -> Iterator[Quiet]:
+    """A service without a worker and with a token: its address and its database."""
+    path = shutil.copy(sqlite_template, tmp_path / "noisefloor.db")
+    settings = Settings(database=f"sqlite:///{path}", port=0, token="s3cret")
+    engine = open_engine(settings.database)
+    with serving(settings, engine) as client:
+        yield str(client.base_url), engine, settings
+    engine.dispose()
+
+
+def post(quiet: Quiet, answer: Any = None, **changes: Any) -> str:
+    """A job in the quiet service: queued, or measured with the given results."""
+    _, engine, settings = quiet
+    spec = JobSpec.model_validate(job(**changes))
+    with writing(engine) as session:
+        if answer is None:
+            return submit(session, project="demo", spec=spec, settings=settings, dispatch=LocalDispatch()).id
+        return measure(session, settings, LocalDispatch(), spec, answer).id
+
+
+def log_in(page: Page, url: str, target: str = "/") -> None:
+    page.goto(f"{url}/login?next={target}")
+    page.get_by_label("Token").fill("s3cret")
+    page.get_by_role("button", name="Log in").click()
+
+
+def matrix_row(page: Page, edge: str) -> Locator:
+    words = re.compile(edge.replace("->", r"\s*→\s*"))
+    return page.locator("table.matrix tr").filter(has=page.locator("th[scope=row]").filter(has_text=words))
+
+
+def figure_text(figure: dict[str, Any]) -> str:
+    return f"{figure['value']:.3f}" if figure["kind"] == "finite" else figure["kind"]
+
+
+def test_a_project_lists_its_jobs(page: Page, live_service: LiveService, measured: Jobs) -> None:
+    page.goto(f"{live_service.url}/projects/{PROJECT}")
+    names = page.locator("table.jobs th[scope=row] a").all_inner_texts()
+    assert names[:3] == ["commit 2", "commit 1", "commit 0"]
+    newest = page.locator("table.jobs tbody tr").first
+    assert measured[2]["verdict"] in newest.inner_text()
+    assert "main@ccccccccc" in newest.inner_text()
+    assert "3/3" in newest.inner_text()
+
+
+def test_the_matrix_shows_the_api_s_figures(page: Page, live_service: LiveService, measured: Jobs) -> None:
+    job_id = measured[0]["id"]
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{job_id}")
+    headers = page.locator("table.matrix thead th").all_inner_texts()
+    assert headers[2:5] == ENGINES
+    for cell in live_service.cells(job_id, PROJECT):
+        for measurement in cell["measurements"]:
+            column = headers.index(cell["lane"]["engine"]) - 1
+            shown = matrix_row(page, measurement["edge"]).locator("td").nth(column).locator("a.figure")
+            assert shown.inner_text() == figure_text(measurement["figure"])
+
+
+def test_a_failing_job_says_what_how_much_where_and_how_to_reproduce_it(
+    page: Page, live_service: LiveService, measured: Jobs
+) -> None:
+    job_id = measured[2]["id"]
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{job_id}")
+    assert "regressed" in page.locator(".banner").inner_text()
+    concerns = {c.get_by_role("heading").inner_text(): c for c in page.locator(".concern.regressed").all()}
+    for cell in live_service.cells(job_id, PROJECT):
+        fake = next(m for m in cell["measurements"] if m["edge"] == "float32->fake")
+        (concern,) = (c for title, c in concerns.items() if title.endswith(cell["lane"]["engine"]))
+        text = concern.inner_text()
+        assert f"{fake['figure']['value']:.3f} dB" in text
+        assert "90.000 dB" in text
+        assert f"{90 - fake['figure']['value']:.3f} dB below" in text
+        assert "The same as for the result before" in text
+        assert "torch" in text
+        assert concern.locator("pre.command").inner_text() == cell["repro"]
+
+
+def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
+    page: Page, live_service: LiveService, measured: Jobs
+) -> None:
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}")
+    matrix_row(page, "float32->fake").locator("a.figure").first.click()
+    key = page.url.rsplit("/", 1)[1]
+    trends = live_service.http.get(f"/v1/projects/{PROJECT}/trends", params={"series": key}).json()
+    points = trends["items"][0]["points"]
+    assert len(points) == len(SHAS)
+    runs = [line.get_attribute("points") or "" for line in page.locator("svg.chart polyline").all()]
+    assert sum(len(run.split()) for run in runs) == len(points)
+    links = [mark.get_attribute("href") or "" for mark in page.locator("svg.chart a.mark").all()]
+    assert [link.rsplit("/", 1)[1] for link in links] == [point["job_id"] for point in points]
+    assert page.locator("svg.chart .floor-label").text_content() == "floor 90.000 dB"
+    assert page.locator("svg.chart line.floor").count() == 2
+    figures = page.locator("table.points td.figure").all_inner_texts()
+    assert figures == [figure_text(point["figure"]) for point in reversed(points)]
+
+
+def test_a_branch_without_results_says_so(page: Page, live_service: LiveService, measured: Jobs) -> None:
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}")
+    page.locator("table.matrix a.figure").first.click()
+    page.get_by_label("Branch").fill("nobody's")
+    page.get_by_role("button", name="Show").click()
+    assert "No result on branch nobody's" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_page_is_wider_than_its_window(
+    page: Page, live_service: LiveService, measured: Jobs, width: int, scheme: Any
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    job_id = measured[2]["id"]
+    cell = live_service.cells(job_id, PROJECT)[0]
+    for path in (
+        "/projects/" + PROJECT,
+        f"/projects/{PROJECT}/jobs/{job_id}",
+        f"/projects/{PROJECT}/jobs/{job_id}#cell-0",
+        f"/projects/{PROJECT}/series/{cell['measurements'][0]['series']}",
+        f"/environments/{cell['environment']}",
+    ):
+        page.goto(live_service.url + path)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_cell_opens_to_all_its_figures(page: Page, live_service: LiveService, measured: Jobs) -> None:
+    job_id = measured[0]["id"]
+    cell = live_service.cells(job_id, PROJECT)[1]
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{job_id}")
+    page.locator("details.cell > summary").nth(1).click()
+    text = page.locator("#cell-1").inner_text()
+    for expected in (cell["repro"], cell["inputs_digest"], cell["executed_engine"], "Relative L2", "Cosine"):
+        assert expected in text
+    page.locator("#cell-1").get_by_role("link", name=cell["environment"][:8]).click()
+    assert "torch" in page.locator("table.document").inner_text()
+
+
+def test_users_text_is_inert(page: Page, quiet: Quiet) -> None:
+    def crash(cell: str) -> CellResult:
+        return CellResult(cell=cell, status="crashed", reason=HOSTILE, traceback=HOSTILE)
+
+    job_id = post(quiet, crash, name=HOSTILE, git={"branch": HOSTILE})
+    log_in(page, quiet[0])
+    for path in ("", f"/jobs/{job_id}"):
+        page.goto(f"{quiet[0]}/projects/demo{path}")
+        assert HOSTILE in page.locator("main").inner_text()
+        assert page.locator("script, img").count() == 0
+        assert page.title() != "owned"
+
+
+def test_a_change_of_environment_is_told_where_a_result_dropped(page: Page, quiet: Quiet) -> None:
+    def newer(cell: str) -> CellResult:
+        return result(cell, 38.25, environment=ENVIRONMENT.replace(torch="2.14.0"))
+
+    policy = {"rules": {"max_drop_db": 0.5}, "on": {"no_baseline": "warn"}}
+    post(quiet, result, policy=policy, git={"branch": "main", "sha": SHAS[0]})
+    job_id = post(quiet, newer, policy=policy, git={"branch": "main", "sha": SHAS[1]})
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    text = page.locator(".concern").inner_text()
+    for expected in ("38.250 dB", "41.500 dB aaaaaaaaa", "\N{MINUS SIGN}3.250 dB"):
+        assert expected in text
+    assert re.search(r"Changed since the baseline:\s+torch 2.13.0 → 2.14.0", text)
+    page.get_by_role("link", name="Trend").click()
+    assert page.locator("svg.chart text.environment-label").all_text_contents() == ["E1"]
+    assert page.locator(".changes li li").all_inner_texts() == ["torch 2.13.0 → 2.14.0"]
+
+
+def test_a_job_that_waits_renews_itself_and_says_for_what(page: Page, quiet: Quiet) -> None:
+    waiting = post(quiet)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{waiting}")
+    assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "2"
+    assert "Waiting for a worker" in page.locator(".progress").inner_text()
+
+
+def test_a_settled_job_does_not_renew_itself(page: Page, quiet: Quiet) -> None:
+    settled = post(quiet, result)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{settled}")
+    assert page.locator("meta[http-equiv=refresh]").count() == 0
+
+
+def test_a_large_job_is_shown_in_pages(page: Page, quiet: Quiet) -> None:
+    subjects = [{"zoo": "multiple-ops", "seeds": {"stream": n}, "data": small_data()} for n in range(100)]
+    job_id = post(quiet, subjects=subjects, lanes={"engine": ENGINES})
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    seen = page.locator("details.cell .ordinal").all_inner_texts()
+    assert "Cells 1 to 240 of 300" in page.locator("main").inner_text()
+    page.get_by_role("link", name="Next cells").first.click()
+    assert "What needs attention" in page.locator("main").inner_text()
+    seen += page.locator("details.cell .ordinal").all_inner_texts()
+    assert seen == [str(ordinal) for ordinal in range(300)]
+    page.get_by_role("link", name="Previous cells").first.click()
+    assert page.locator("details.cell .ordinal").first.inner_text() == "0"
+
+
+def test_older_jobs_are_one_link_away(page: Page, quiet: Quiet) -> None:
+    for number in range(52):
+        post(quiet, name=f"job {number}")
+    log_in(page, quiet[0], "/projects/demo")
+    page.get_by_role("link", name="Older jobs").click()
+    assert page.locator("table.jobs th[scope=row] a").all_inner_texts() == ["job 1", "job 0"]
+
+
+def test_an_empty_service_says_how_to_start(page: Page, quiet: Quiet) -> None:
+    log_in(page, quiet[0])
+    assert "noisefloor submit job.yaml" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/\t/evil.example"]
+)
+def test_login_leads_to_this_host_only(page: Page, quiet: Quiet, target: str) -> None:
+    page.goto(f"{quiet[0]}/login")
+    action = page.locator("form").get_attribute("action") or ""
+    assert action.startswith("/login")
+    answer = page.request.post(
+        f"{quiet[0]}/login", params={"next": target}, form={"token": "s3cret"}, max_redirects=0
+    )
+    assert (answer.status, answer.headers["location"]) == (303, "/")
