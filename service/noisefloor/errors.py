@@ -115,6 +115,12 @@ class UnavailableError(NoisefloorError):
     code = "unavailable"
 
 
+class MissingExtraError(NoisefloorError):
+    """An optional part is not installed."""
+
+    code = "missing-extra"
+
+
 class SettingsError(NoisefloorError):
     """The settings contradict each other."""
 

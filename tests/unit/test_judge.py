@@ -5,8 +5,8 @@ import pytest
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.policy import On, Policy, Rules
-from noisefloor.contract.verdict import Baseline, Finding, Verdict
-from noisefloor.gate.judge import Evidence, conclude, judge_cell, judge_measurement
+from noisefloor.contract.verdict import Baseline, Verdict
+from noisefloor.gate.judge import CellEvidence, Evidence, judge, judge_cell, judge_measurement
 
 EXACT = Figure.of(FigureKind.EXACT)
 DROP = Policy(rules=Rules(max_drop_db=0.5))
@@ -111,18 +111,40 @@ def test_a_cancelled_cell_is_an_error_under_the_mildest_policy() -> None:
     assert finding.verdict is Verdict.ERROR
 
 
+def cell(
+    *figures: float, floor_db: float | None = 30.0, status: CellStatus = CellStatus.DONE
+) -> CellEvidence:
+    evidence = tuple(Evidence(figure=db(figure), floor_db=floor_db) for figure in figures)
+    return CellEvidence(label="net · static · x86", status=status, reason="why", measurements=evidence)
+
+
 def test_a_job_in_which_nothing_was_judged_does_not_pass() -> None:
-    assert conclude([], judged=0)[0] is Verdict.NO_BASELINE
-    warn = Finding(verdict=Verdict.WARN, rule="on.unsupported", message="unsupported")
-    assert conclude([warn], judged=0)[0] is Verdict.NO_BASELINE
-    assert conclude([warn], judged=1)[0] is Verdict.WARN
+    unsupported = cell(status=CellStatus.UNSUPPORTED)
+    assert judge(Policy(), [cell(40.0, floor_db=None)]).verdict is Verdict.NO_BASELINE
+    assert judge(Policy(), [unsupported]).verdict is Verdict.NO_BASELINE
+    assert judge(DROP, [unsupported]).verdict is Verdict.NO_BASELINE
+    assert judge(Policy(), []).verdict is Verdict.NO_BASELINE
+    assert judge(Policy(), [unsupported, cell(40.0)]).verdict is Verdict.WARN
 
 
-def test_the_sentence_counts_and_quotes_the_worst() -> None:
-    good = Finding(verdict=Verdict.PASS, rule="floor_db", message="fine")
-    bad = Finding(verdict=Verdict.REGRESSED, rule="floor_db", message="29 dB is low")
-    verdict, message = conclude([good, bad, good], judged=3)
-    assert (verdict, message) == (Verdict.REGRESSED, "1 regressed, 2 pass; 29 dB is low")
+def test_the_verdict_is_the_worst_finding_and_says_where() -> None:
+    judgement = judge(Policy(), [cell(40.0), cell(29.0), cell(41.0)])
+    assert judgement.verdict is Verdict.REGRESSED
+    assert judgement.message == (
+        "1 regressed, 2 pass; net · static · x86 · float32->true: "
+        "29.000 dB is 1.000 dB below the floor of 30.000 dB"
+    )
+    assert [[f.verdict for f in found.measurements if f] for found in judgement.cells] == [
+        [Verdict.PASS],
+        [Verdict.REGRESSED],
+        [Verdict.PASS],
+    ]
+
+
+def test_a_definite_loss_outweighs_what_could_not_be_evaluated() -> None:
+    crashed = cell(status=CellStatus.CRASHED)
+    assert judge(Policy(), [crashed, cell(40.0)]).verdict is Verdict.ERROR
+    assert judge(Policy(), [crashed, cell(29.0)]).verdict is Verdict.REGRESSED
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ import typer
 from rich.console import Console
 
 from noisefloor import plan
-from noisefloor.cli.options import DEFAULT_PROJECT, Format, FormatOption, JobFile, read_job
+from noisefloor.cli.options import DEFAULT_PROJECT, Format, FormatOption, JobFile, read_job, require_torch
 from noisefloor.cli.report import Report, print_json, print_report
 from noisefloor.contract.job import JobSpec
-from noisefloor.contract.measurement import OUTPUT, CellResult, CellTask, Measurement
+from noisefloor.contract.measurement import CellResult, CellTask, Measurement
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Finding
 from noisefloor.errors import UnavailableError
-from noisefloor.gate.judge import Evidence, conclude, is_judged, judge_cell, judge_measurement
+from noisefloor.gate.judge import CellEvidence, CellFindings, Evidence, floor_db, judge
 from noisefloor.identity import environment_key, series_identity, series_key
 from noisefloor.settings import Settings
 from noisefloor.workflow.submit import check
@@ -30,6 +29,7 @@ def run(
     allowed, since whoever runs this command chose the job. There is no history: floors are judged, drops
     have no baseline.
     """
+    require_torch()
     spec = read_job(job)
     imported = tuple(s.import_.partition(":")[0] for s in spec.subjects if s.import_ is not None)
     settings = Settings(import_allow=imported)
@@ -38,13 +38,13 @@ def run(
     try:
         results = measure(spec, settings)
     except RunnerUnavailable as error:
-        raise UnavailableError(f"{error}\nit needs torch: pip install 'noisefloor[worker]'") from None
-    report = judge(spec, project, results)
+        raise UnavailableError(str(error)) from None
+    measured = report(spec, project, results)
     if format is Format.JSON:
-        print_json(report)
+        print_json(measured)
     else:
-        print_report(report)
-    raise typer.Exit(report.verdict.exit_code)
+        print_report(measured)
+    raise typer.Exit(measured.verdict.exit_code)
 
 
 def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
@@ -70,59 +70,65 @@ def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
     return results
 
 
-def judge(spec: JobSpec, project: str, results: dict[int, CellResult]) -> Report:
+def report(spec: JobSpec, project: str, results: dict[int, CellResult]) -> Report:
     """The report that the service would give, but for what needs history."""
-    views: list[CellView] = []
-    found: list[Finding] = []
-    judged = 0
-    for cell in plan.cells(spec):
-        result = results[cell.ordinal]
-        irregular = judge_cell(spec.policy, result.status, result.reason)
-        shown = tuple(_judged(spec, project, cell, measurement) for measurement in result.measurements)
-        findings = [irregular, *(view.finding for view in shown)]
-        found += [finding for finding in findings if finding is not None]
-        judged += sum(is_judged(spec.policy, _floor_db(cell, view)) for view in shown)
-        views.append(
-            CellView(
-                id=str(cell.ordinal),
-                **dict(cell),
-                status=result.status,
-                reason=result.reason,
-                traceback=result.traceback,
-                executed_engine=result.executed_engine,
-                environment=environment_key(result.environment) if result.environment else None,
-                inputs_digest=result.inputs_digest,
-                duration_s=result.duration_s,
-                finding=irregular,
-                measurements=shown,
-                repro=plan.repro(cell, spec.limits),
+    cells = list(plan.cells(spec))
+    judgement = judge(spec.policy, [_evidence(cell, results[cell.ordinal]) for cell in cells])
+    views = tuple(
+        _view(spec, project, cell, results[cell.ordinal], found)
+        for cell, found in zip(cells, judgement.cells, strict=True)
+    )
+    return Report(name=spec.name, verdict=judgement.verdict, message=judgement.message, cells=views)
+
+
+def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
+    return CellEvidence(
+        label=cell.label,
+        status=result.status,
+        reason=result.reason,
+        measurements=tuple(
+            Evidence(
+                edge=m.edge,
+                place=m.place,
+                figure=m.figure,
+                zero_output=_zero_output(m),
+                floor_db=floor_db(cell.scheme, m.edge, m.place),
             )
-        )
-    verdict, message = conclude(found, judged=judged)
-    return Report(name=spec.name, verdict=verdict, message=message, cells=tuple(views))
-
-
-def _judged(spec: JobSpec, project: str, cell: plan.Cell, measurement: Measurement) -> MeasurementView:
-    identity = series_identity(
-        project=project,
-        subject=cell.subject,
-        quantization=cell.scheme.quantization,
-        edge=measurement.edge,
-        lane=cell.lane,
-        metric=measurement.metric,
-        place=measurement.place,
-    )
-    zero_output = measurement.sums is not None and measurement.sums.zero_output
-    evidence = Evidence(
-        figure=measurement.figure, zero_output=zero_output, floor_db=_floor_db(cell, measurement)
-    )
-    return MeasurementView(
-        **dict(measurement),
-        series=series_key(identity),
-        zero_output=zero_output,
-        finding=judge_measurement(spec.policy, evidence),
+            for m in result.measurements
+        ),
     )
 
 
-def _floor_db(cell: plan.Cell, measurement: Measurement) -> float | None:
-    return cell.scheme.floor_db.get(measurement.edge) if measurement.place == OUTPUT else None
+def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult, found: CellFindings) -> CellView:
+    shared = {"status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"}
+    return CellView(
+        id=str(cell.ordinal),
+        **dict(cell),
+        **{name: getattr(result, name) for name in shared},
+        environment=environment_key(result.environment) if result.environment else None,
+        finding=found.cell,
+        measurements=tuple(
+            MeasurementView(
+                **dict(m),
+                series=series_key(
+                    series_identity(
+                        project=project,
+                        subject=cell.subject,
+                        quantization=cell.scheme.quantization,
+                        edge=m.edge,
+                        lane=cell.lane,
+                        metric=m.metric,
+                        place=m.place,
+                    )
+                ),
+                zero_output=_zero_output(m),
+                finding=finding,
+            )
+            for m, finding in zip(result.measurements, found.measurements, strict=True)
+        ),
+        repro=plan.repro(cell, spec.limits),
+    )
+
+
+def _zero_output(measurement: Measurement) -> bool:
+    return measurement.sums is not None and measurement.sums.zero_output

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
-from pydantic import StringConstraints
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.base import Name
+from noisefloor.contract.base import Identifier, Name
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import NotFoundError
 from noisefloor.settings import Settings
@@ -35,7 +34,6 @@ def service(request: Request) -> Service:
     return found
 
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 ServiceDep = Annotated[Service, Depends(service)]
 ProjectName = Annotated[Name, Path(description="namespace of series and jobs")]
 JobId = Annotated[Identifier, Path()]

@@ -9,7 +9,6 @@ from fastapi.responses import StreamingResponse
 
 from noisefloor.api.dependencies import (
     Cursor,
-    Identifier,
     JobId,
     Limit,
     ProjectName,
@@ -18,7 +17,7 @@ from noisefloor.api.dependencies import (
     found_cell,
     found_job,
 )
-from noisefloor.contract.base import Text
+from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.resources import CellView, JobView, Page
 from noisefloor.errors import UnavailableError

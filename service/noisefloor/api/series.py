@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
-from noisefloor.api.dependencies import Cursor, Identifier, Limit, ProjectName, ServiceDep, found_series
-from noisefloor.contract.base import Text
+from noisefloor.api.dependencies import Cursor, Limit, ProjectName, ServiceDep, found_series
+from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.resources import EnvironmentView, Page, SeriesView, Trend
 from noisefloor.errors import NotFoundError
 from noisefloor.store import measurements, series

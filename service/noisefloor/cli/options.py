@@ -2,6 +2,7 @@
 
 import uuid
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from noisefloor.client import Client
 from noisefloor.contract.job import JobSpec
-from noisefloor.errors import InvalidRequestError, SettingsError
+from noisefloor.errors import InvalidRequestError, MissingExtraError, SettingsError
 from noisefloor.problems import invalid_request
 from noisefloor.settings import DEFAULT_PORT, Settings
 
@@ -51,6 +52,16 @@ def settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(invalid_request(error.errors()).detail) from None
+
+
+def require_torch() -> None:
+    """Refuse a verb that measures where there is nothing to measure with."""
+    try:
+        missing = find_spec("torch") is None
+    except ImportError:
+        missing = True
+    if missing:
+        raise MissingExtraError("measuring needs torch: pip install 'noisefloor[worker]'")
 
 
 def read_job(path: str) -> JobSpec:

@@ -4,19 +4,18 @@ import signal
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 import uvicorn
 
 from noisefloor.cli.jobs import follow
-from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, settings
+from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, require_torch, settings
 from noisefloor.cli.serve import Database, Host, Port, announce, listen, say, server, sole_writer
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.local import LocalDispatch
-from noisefloor.errors import NoisefloorError, SettingsError
+from noisefloor.errors import NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
@@ -38,10 +37,7 @@ def up(
     from noisefloor.api.app import create_app
     from noisefloor_workers.worker import Worker
 
-    if find_spec("torch") is None:
-        raise SettingsError(
-            "a worker needs torch: pip install 'noisefloor[worker]'; `noisefloor serve` does not"
-        )
+    require_torch()
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

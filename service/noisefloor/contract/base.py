@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 

@@ -1,7 +1,7 @@
 """The sums that every figure is derived from, and that pooling adds."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -59,12 +59,12 @@ class Sums(Value):
             nonfinite_actual=self.nonfinite_actual + other.nonfinite_actual,
         )
 
-    def outcome(
-        self,
-    ) -> Literal[FigureKind.NONFINITE, FigureKind.EXACT, FigureKind.ZERO_REF, FigureKind.FINITE]:
-        """Which kind a ratio of these sums is."""
+    def outcome(self) -> FigureKind:
+        """Which kind a ratio of these sums is; of no element at all there is none."""
         if self.nonfinite_ref or self.nonfinite_actual:
             return FigureKind.NONFINITE
+        if self.n == 0:
+            return FigureKind.NOT_APPLICABLE
         if self.err_sq == 0:
             return FigureKind.EXACT
         if self.ref_sq == 0:
@@ -93,9 +93,9 @@ class Sums(Value):
 
     def mse(self) -> Figure:
         """Σe² / n, in squared units of the output."""
-        if self.outcome() is FigureKind.NONFINITE:
-            return Figure.of(FigureKind.NONFINITE)
-        return _finite_ldexp(self.err_sq / max(self.n, 1), 2 * self.err_exp)
+        if (kind := self.outcome()) in {FigureKind.NONFINITE, FigureKind.NOT_APPLICABLE}:
+            return Figure.of(kind)
+        return _finite_ldexp(self.err_sq / self.n, 2 * self.err_exp)
 
     def cosine(self) -> Figure:
         """Σr·a / (‖r‖·‖a‖), in [-1, 1]; blind to a wrong scale, so never a headline."""
@@ -124,4 +124,4 @@ def _finite_ldexp(value: float, exponent: int) -> Figure:
     try:
         return Figure.finite(math.ldexp(value, exponent))
     except OverflowError:
-        return Figure.of(FigureKind.NONFINITE)
+        return Figure.of(FigureKind.NOT_APPLICABLE)  # larger than any float64

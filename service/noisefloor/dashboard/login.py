@@ -47,7 +47,7 @@ def router(token: str | None) -> APIRouter:
         response = _to(target)
         secure = request.url.scheme == "https"
         response.set_cookie(
-            COOKIE, session_cookie(token), httponly=True, samesite="strict", path="/", secure=secure
+            COOKIE, session_cookie(token), httponly=True, samesite="lax", path="/", secure=secure
         )
         return response
 

@@ -7,11 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from pydantic import StringConstraints
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.base import Digest, Name, Text
+from noisefloor.contract.base import Digest, Identifier, Name, Text
 from noisefloor.contract.resources import EnvironmentView, Trend
 from noisefloor.contract.subject import Subject
 from noisefloor.dashboard import login
@@ -37,7 +36,6 @@ CHANGES = 20
 SIBLINGS = 50
 
 Project = Annotated[Name, Path()]
-JobId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 After = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 
 
@@ -85,7 +83,10 @@ class Pages:
         return rendered("home.html", latest=latest)
 
     def project(
-        self, project: Project, cursor: JobId | None = None, branch: Annotated[Text | None, Query()] = None
+        self,
+        project: Project,
+        cursor: Identifier | None = None,
+        branch: Annotated[Text | None, Query()] = None,
     ) -> HTMLResponse:
         """The jobs of a project, newest first."""
         branch = branch or None
@@ -101,7 +102,7 @@ class Pages:
             "project.html", project=project, jobs=views, older=older, cursor=cursor, branch=branch
         )
 
-    def job(self, project: Project, job_id: JobId, after: After = -1) -> HTMLResponse:
+    def job(self, project: Project, job_id: Identifier, after: After = -1) -> HTMLResponse:
         """A job: its verdict, what needs attention, the matrix, and the cells one by one."""
         with reading(self.engine) as session:
             row = jobs.find(session, project, job_id)

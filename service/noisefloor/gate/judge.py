@@ -1,12 +1,14 @@
 """The judge: what a policy says of measurements, of cells that gave none, and of a job as a whole."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.policy import Consequence, Policy
+from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
 
 CONSEQUENCES: dict[Consequence, Verdict] = {
@@ -19,10 +21,60 @@ CONSEQUENCES: dict[Consequence, Verdict] = {
 class Evidence(Value):
     """What is known of one measurement when it is judged."""
 
+    edge: Edge = "float32->true"
+    place: str = OUTPUT
     figure: Figure
     zero_output: bool = False
     floor_db: float | None = None
     baseline: Baseline | None = None
+
+
+class CellEvidence(Value):
+    """What is known of one cell when it is judged."""
+
+    label: str
+    status: CellStatus
+    reason: str | None = None
+    measurements: tuple[Evidence, ...] = ()
+
+
+class CellFindings(Value):
+    """What is found of a cell: of the cell itself if it gave no measurement, and of each measurement."""
+
+    cell: Finding | None
+    measurements: tuple[Finding | None, ...]
+
+
+class Judgement(Value):
+    """The verdict of a job, a sentence, and the findings of each cell."""
+
+    verdict: Verdict
+    message: str
+    cells: tuple[CellFindings, ...]
+
+
+def judge(policy: Policy, cells: Sequence[CellEvidence]) -> Judgement:
+    """Apply a policy to a job's results.
+
+    Where no rule in dB applies to any measurement there is nothing that could pass: `no_baseline`.
+    """
+    findings = tuple(
+        CellFindings(
+            cell=judge_cell(policy, cell.status, cell.reason),
+            measurements=tuple(judge_measurement(policy, evidence) for evidence in cell.measurements),
+        )
+        for cell in cells
+    )
+    found = list(_located(cells, findings))
+    worst = max((finding.verdict for _, finding in found), key=lambda v: v.severity, default=Verdict.PASS)
+    judged = policy.rules.max_drop_db is not None or any(
+        evidence.floor_db is not None for cell in cells for evidence in cell.measurements
+    )
+    measured = any(cell.measurements for cell in cells)
+    if not (judged and measured) and worst.severity < Verdict.NO_BASELINE.severity:
+        message = "nothing was judged: no measurement has a floor_db or a max_drop_db to hold it against"
+        return Judgement(verdict=Verdict.NO_BASELINE, message=message, cells=findings)
+    return Judgement(verdict=worst, message=_sentence(worst, found), cells=findings)
 
 
 def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
@@ -45,11 +97,6 @@ def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
     )
 
 
-def is_judged(policy: Policy, floor_db: float | None) -> bool:
-    """Whether a rule in dB applies to a measurement with this floor."""
-    return floor_db is not None or policy.rules.max_drop_db is not None
-
-
 def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Finding | None:
     """What a cell that gave no measurement means; None for one that is done."""
     if status is CellStatus.DONE:
@@ -62,23 +109,34 @@ def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Findin
     return Finding(verdict=verdict, rule=f"on.{rule}", message=message)
 
 
-def conclude(findings: Sequence[Finding], *, judged: int) -> tuple[Verdict, str]:
-    """The verdict of a job: its worst finding, and a sentence.
+def floor_db(scheme: Scheme, edge: str, place: str) -> float | None:
+    """The floor under a measurement: floors are about the whole output."""
+    return next((db for e, db in scheme.floor_db.items() if e == edge and place == OUTPUT), None)
 
-    `judged` counts measurements that a rule applied to. Without any there is nothing that could pass.
-    """
-    worst = max((finding.verdict for finding in findings), key=lambda v: v.severity, default=Verdict.PASS)
-    if judged == 0 and worst.severity < Verdict.NO_BASELINE.severity:
-        return (
-            Verdict.NO_BASELINE,
-            "nothing was judged: no measurement has a floor_db or a max_drop_db to hold it against",
-        )
-    counts = Counter(finding.verdict for finding in findings)
+
+def _located(
+    cells: Sequence[CellEvidence], findings: Sequence[CellFindings]
+) -> Iterator[tuple[str, Finding]]:
+    """Each finding, and what it is about."""
+    for cell, of_cell in zip(cells, findings, strict=True):
+        if of_cell.cell is not None:
+            yield cell.label, of_cell.cell
+        for evidence, finding in zip(cell.measurements, of_cell.measurements, strict=True):
+            if finding is not None:
+                place = "" if evidence.place == OUTPUT else f" · {evidence.place}"
+                yield f"{cell.label} · {evidence.edge}{place}", finding
+
+
+def _sentence(worst: Verdict, found: Sequence[tuple[str, Finding]]) -> str:
+    """How many findings of which kind, and the first of the worst in words."""
+    counts = Counter(finding.verdict for _, finding in found)
     tally = ", ".join(
         f"{counts[verdict]} {verdict.value}" for verdict in reversed(Verdict) if counts[verdict]
     )
-    first = next((f.message for f in findings if f.verdict is worst and worst is not Verdict.PASS), None)
-    return worst, f"{tally}; {first}" if first else tally
+    if worst is Verdict.PASS:
+        return tally
+    where, first = next((where, finding) for where, finding in found if finding.verdict is worst)
+    return f"{tally}; {where}: {first.message}"
 
 
 def _outcome(policy: Policy, evidence: Evidence) -> Finding | None:

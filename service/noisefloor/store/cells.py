@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
@@ -47,3 +47,8 @@ def end_pending(session: Session, *, status: CellStatus, reason: str, shard_ids:
 def findings(session: Session, cell_ids: Sequence[str]) -> Sequence[Finding]:
     """What the gate found of these cells and their measurements."""
     return session.scalars(select(Finding).where(Finding.cell_id.in_(cell_ids))).all()
+
+
+def forget_findings(session: Session, job_id: str) -> None:
+    """A job that is judged again has no older findings."""
+    session.execute(delete(Finding).where(Finding.job_id == job_id))

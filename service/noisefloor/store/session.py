@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
-from noisefloor.errors import SettingsError, UnavailableError
+from noisefloor.errors import MissingExtraError, SettingsError, UnavailableError
 
 BUSY_TIMEOUT_MS = 30_000
 WRITES = {"noisefloor_writes": True}
@@ -73,7 +73,7 @@ def open_engine(database: str) -> Engine:
         try:
             return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
         except (ImportError, NoSuchModuleError):
-            raise SettingsError("PostgreSQL needs its driver: pip install 'noisefloor[postgres]'") from None
+            raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
     if url.get_backend_name() != "sqlite" or not url.database:
         raise SettingsError(f"database {url!r} is not served; give sqlite:///path or postgresql://…")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Cancel and retry."""
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import RETRIED, CellStatus, JobStatus
@@ -8,7 +7,7 @@ from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError
 from noisefloor.store import cells, jobs, shards
-from noisefloor.store.tables import Finding, Job
+from noisefloor.store.tables import Job
 from noisefloor.workflow.settle import settle_if_ended
 
 
@@ -49,7 +48,7 @@ def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
         if shard.id in ids:
             shard.status = shards.QUEUED
             shard.tries = 0
-    session.execute(delete(Finding).where(Finding.job_id == job.id))
+    cells.forget_findings(session, job.id)
     job.status = JobStatus.QUEUED
     job.verdict = Verdict.PENDING
     job.verdict_message = f"{len(failed)} cells are measured again"

@@ -1,18 +1,17 @@
 """Settle: when the last cell of a job has ended, the verdict is written in the same transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from noisefloor import plan
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
-from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.sums import Sums
 from noisefloor.contract.verdict import Baseline, Finding
-from noisefloor.gate.judge import Evidence, conclude, is_judged, judge_cell, judge_measurement
+from noisefloor.gate.judge import CellEvidence, Evidence, floor_db, judge
 from noisefloor.store import cells, jobs, measurements, tables
 from noisefloor.store.measurements import Previous
 from noisefloor.store.session import new_id
@@ -30,28 +29,26 @@ def settle_if_ended(session: Session, job_id: str) -> None:
         of_cell.setdefault(measurement.cell_id, []).append(measurement)
 
     all_cells = cells.page(session, job.id)
-    found: list[Finding] = []
-    judged = 0
-    session.execute(delete(tables.Finding).where(tables.Finding.job_id == job.id))
-    for cell in all_cells:
-        irregular = judge_cell(policy, CellStatus(cell.status), cell.reason)
-        if irregular is not None:
-            found.append(irregular)
-            session.add(_row(cell, None, irregular))
-        scheme = Scheme.model_validate(cell.scheme)
-        for measurement in of_cell.get(cell.id, []):
-            evidence = _evidence(scheme, measurement, before.get(measurement.series_key))
-            judged += is_judged(policy, evidence.floor_db)
-            finding = judge_measurement(policy, evidence)
+    judgement = judge(policy, [_cell_evidence(cell, of_cell.get(cell.id, []), before) for cell in all_cells])
+    cells.forget_findings(session, job.id)
+    for cell, found in zip(all_cells, judgement.cells, strict=True):
+        about: list[tables.Measurement | None] = [None, *of_cell.get(cell.id, [])]
+        for row, finding in zip(about, [found.cell, *found.measurements], strict=True):
             if finding is not None:
-                found.append(finding)
-                session.add(_row(cell, measurement, finding))
+                session.add(_row(cell, row, finding))
 
     cancelled = any(cell.status == CellStatus.CANCELLED for cell in all_cells)
     job.status = JobStatus.CANCELLED if cancelled else JobStatus.DONE
-    job.verdict, job.verdict_message = conclude(found, judged=judged)
+    job.verdict, job.verdict_message = judgement.verdict, judgement.message
     job.finished_at = datetime.now(UTC)
     session.flush()
+
+
+def planned_cell(row: tables.Cell) -> plan.Cell:
+    """The cell as it was planned."""
+    return plan.Cell.model_validate(
+        {"ordinal": row.ordinal, "subject": row.subject, "scheme": row.scheme, "lane": row.lane}
+    )
 
 
 def figure_of(measurement: tables.Measurement) -> Figure:
@@ -65,9 +62,19 @@ def zero_output(measurement: tables.Measurement) -> bool:
     return sums is not None and Sums.model_validate(sums).zero_output
 
 
+def _cell_evidence(
+    cell: tables.Cell, measured: Sequence[tables.Measurement], before: Mapping[str, Previous]
+) -> CellEvidence:
+    planned = planned_cell(cell)
+    return CellEvidence(
+        label=planned.label,
+        status=CellStatus(cell.status),
+        reason=cell.reason,
+        measurements=tuple(_evidence(planned.scheme, row, before.get(row.series_key)) for row in measured),
+    )
+
+
 def _evidence(scheme: Scheme, measurement: tables.Measurement, previous: Previous | None) -> Evidence:
-    floors: Mapping[str, float] = {str(edge): floor for edge, floor in scheme.floor_db.items()}
-    floor_db = floors.get(measurement.edge) if measurement.place == OUTPUT else None
     baseline = None
     if previous is not None:
         baseline = Baseline(
@@ -77,11 +84,15 @@ def _evidence(scheme: Scheme, measurement: tables.Measurement, previous: Previou
             sha=previous.job.sha,
             measured_at=previous.job.measured_at,
         )
-    return Evidence(
-        figure=figure_of(measurement),
-        zero_output=zero_output(measurement),
-        floor_db=floor_db,
-        baseline=baseline,
+    return Evidence.model_validate(
+        {
+            "edge": measurement.edge,
+            "place": measurement.place,
+            "figure": figure_of(measurement),
+            "zero_output": zero_output(measurement),
+            "floor_db": floor_db(scheme, measurement.edge, measurement.place),
+            "baseline": baseline,
+        }
     )
 
 

@@ -7,7 +7,6 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.job import CellStatus, JobSpec
-from noisefloor.contract.lane import Lane
 from noisefloor.contract.resources import (
     CellView,
     JobView,
@@ -17,12 +16,10 @@ from noisefloor.contract.resources import (
     Trend,
     TrendPoint,
 )
-from noisefloor.contract.scheme import Scheme
-from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.store import cells, jobs, measurements, shards, tables
 from noisefloor.store.series import Point
-from noisefloor.workflow.settle import figure_of, zero_output
+from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
 
 
 def job_views(
@@ -62,12 +59,7 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
         measured[measurement.cell_id].append(measurement)
     views = []
     for row in rows:
-        cell = plan.Cell(
-            ordinal=row.ordinal,
-            subject=Subject.model_validate(row.subject),
-            scheme=Scheme.model_validate(row.scheme),
-            lane=Lane.model_validate(row.lane),
-        )
+        cell = planned_cell(row)
         views.append(
             CellView(
                 id=row.id,
