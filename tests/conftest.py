@@ -21,7 +21,15 @@ from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
 
-TESTS = Path(__file__).parent
+NO_BROWSER = "no Chromium on this machine"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say loudly that pages were not looked at."""
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if NO_BROWSER in str(r.longrepr)]
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} BROWSER TESTS DID NOT RUN: {NO_BROWSER}", red=True)
+        terminalreporter.line("Install Debian's `chromium`, or run `playwright install chromium`.")
 
 
 @pytest.fixture(scope="session")

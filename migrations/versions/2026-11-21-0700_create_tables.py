@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("project", sa.String(length=63), nullable=False),
         sa.Column("name", sa.String(length=512), nullable=False),
         sa.Column("spec", Document, nullable=False),
+        sa.Column("git", Document, nullable=False),
         sa.Column("status", sa.String(length=32), nullable=False),
         sa.Column("verdict", sa.String(length=32), nullable=False),
         sa.Column("verdict_message", sa.Text(), nullable=False),

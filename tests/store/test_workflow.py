@@ -1,5 +1,6 @@
 """The verbs on a real store, on both databases."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,7 +26,7 @@ from noisefloor.settings import Settings
 from noisefloor.store import cells, jobs, shards, tables
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.cancel import cancel, retry
-from noisefloor.workflow.execute import claim, give_back, heartbeat, sweep
+from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
 from noisefloor.workflow.submit import submit
 
@@ -355,3 +356,28 @@ def test_exact_figures_take_part(on_branch: Branch) -> None:
     on_branch.measure(None)
     assert on_branch.measure(None).verdict is Verdict.PASS
     assert on_branch.measure(150.0).verdict is Verdict.REGRESSED
+
+
+def test_shards_that_end_at_the_same_moment_settle_their_job_once(engine: Engine, settings: Settings) -> None:
+    for _ in range(10):
+        with writing(engine) as session:
+            posted = post(session, settings, spec(lanes={"engine": ["x86"], "threads": [1, 2, 3, 4]}))
+            held = [claimed(session) for _ in range(4)]
+        barrier = threading.Barrier(len(held))
+
+        def end(shard: Claim, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            with writing(engine) as session:
+                finish(session, shard)
+
+        threads = [threading.Thread(target=end, args=(shard,)) for shard in held]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with reading(engine) as session:
+            found = jobs.find(session, "demo", posted.id)
+            assert found is not None
+            assert (found.status, found.verdict) == (JobStatus.DONE, Verdict.PASS)
+            findings = select(func.count()).select_from(tables.Finding)
+            assert session.scalar(findings.where(tables.Finding.job_id == posted.id)) == 4

@@ -25,7 +25,7 @@ from noisefloor.store import cells, jobs
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.submit import submit
-from noisefloor.workflow.views import cell_views, job_views
+from noisefloor.workflow.views import cell_views, job_view, job_views
 
 POLL_S = 0.25
 KEEP_ALIVE_S = 10.0
@@ -52,7 +52,7 @@ def post_job(
             idempotency_key=idempotency_key,
         )
         response.headers["Location"] = f"/v1/projects/{project}/jobs/{job.id}"
-        return job_views(session, [job], to.dispatch.waiting_for())[0]
+        return job_view(session, job, to.dispatch.waiting_for())
 
 
 @router.get("")
@@ -77,16 +77,14 @@ def get_job(
 ) -> JobView:
     """One job; with `wait`, as soon as it is settled or so many seconds have passed."""
     deadline = time.monotonic() + wait
-    view = _view(to, project, job_id)
-    if view.status.settled or not wait or not to.waiters.acquire(blocking=False):
-        return view
-    try:
-        while not view.status.settled and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(POLL_S, left))
-            view = _view(to, project, job_id)
-    finally:
-        to.waiters.release()
-    return view
+    if wait and to.waiters.acquire(blocking=False):
+        try:
+            while not _view(to, project, job_id).status.settled and time.monotonic() < deadline:
+                time.sleep(min(POLL_S, wait))
+        finally:
+            to.waiters.release()
+    with reading(to.engine) as session:
+        return job_view(session, found_job(session, project, job_id), to.dispatch.waiting_for())
 
 
 @router.get("/{job_id}/events")
@@ -126,7 +124,7 @@ def cancel_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """End the job's queued cells now and its running ones within seconds."""
     with writing(to.engine) as session:
         job = cancel(session, found_job(session, project, job_id))
-        return job_views(session, [job])[0]
+        return job_view(session, job)
 
 
 @router.post("/{job_id}/retry", status_code=202)
@@ -134,7 +132,7 @@ def retry_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """Measure the cells again that failed or were cancelled."""
     with writing(to.engine) as session:
         job = retry(session, found_job(session, project, job_id), to.dispatch)
-        return job_views(session, [job], to.dispatch.waiting_for())[0]
+        return job_view(session, job, to.dispatch.waiting_for())
 
 
 def _view(to: Service, project: str, job_id: str) -> JobView:
@@ -146,7 +144,7 @@ def _events(to: Service, view: JobView) -> Iterator[str]:
     try:
         sent, sent_at = "", time.monotonic()
         while True:
-            text = view.model_dump_json(exclude={"spec"})
+            text = view.model_dump_json()
             if text != sent:
                 name = "settled" if view.status.settled else "progress"
                 yield f"event: {name}\ndata: {text}\n\n"

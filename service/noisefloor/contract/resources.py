@@ -45,7 +45,7 @@ class JobView(Value):
     git: Git
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
-    spec: JobSpec
+    spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
 
 
 class MeasurementView(Measurement):

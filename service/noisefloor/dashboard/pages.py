@@ -25,7 +25,7 @@ from noisefloor.errors import NotFoundError
 from noisefloor.store import cells, jobs, measurements, series
 from noisefloor.store.session import reading
 from noisefloor.store.tables import Series
-from noisefloor.workflow.views import cell_views, job_views, trend
+from noisefloor.workflow.views import cell_views, job_view, job_views, trend
 
 JOBS_A_PAGE = 50
 LATEST_JOBS = 5
@@ -108,7 +108,7 @@ class Pages:
             row = jobs.find(session, project, job_id)
             if row is None:
                 raise NotFoundError(f"project {project!r} has no job {job_id}")
-            view = job_views(session, [row], self.waiting_for())[0]
+            view = job_view(session, row, self.waiting_for())
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.job import JobStatus
+from noisefloor.contract.job import JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
 
@@ -31,9 +31,27 @@ def find(session: Session, project: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.project == project, Job.id == job_id))
 
 
+def hold(session: Session, job_id: str) -> None:
+    """Hold the job until the transaction ends: what settles it happens once. Its large spec is not read."""
+    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+
+
 def lock(session: Session, job_id: str) -> Job:
-    """The job, held until the transaction ends: what settles it happens once."""
-    return session.execute(select(Job).where(Job.id == job_id).with_for_update()).scalar_one()
+    """The job as it is now, held until the transaction ends."""
+    hold(session, job_id)
+    return session.execute(
+        select(Job).where(Job.id == job_id).execution_options(populate_existing=True)
+    ).scalar_one()
+
+
+def project_of(session: Session, job_id: str) -> str:
+    """The job's project."""
+    return session.scalars(select(Job.project).where(Job.id == job_id)).one()
+
+
+def limits(session: Session, job_id: str) -> Limits:
+    """The limits of the job's cells."""
+    return Limits.model_validate(session.scalar(select(Job.spec["limits"]).where(Job.id == job_id)))
 
 
 def page(

@@ -3,12 +3,11 @@
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.base import Value
-from noisefloor.contract.job import CellStatus, JobSpec, Limits
+from noisefloor.contract.job import CellStatus, Limits
 from noisefloor.contract.lane import Isa
 from noisefloor.contract.measurement import CellTask
 from noisefloor.contract.subject import Subject
 from noisefloor.store import cells, jobs, shards
-from noisefloor.store.tables import Job
 from noisefloor.workflow.settle import settle_if_ended
 
 PROGRESS_LENGTH = 200
@@ -34,7 +33,6 @@ def claim(session: Session, worker: str) -> Claim | None:
         return None
     jobs.mark_running(session, shard.job_id)
     pending = cells.pending(session, shard.id)
-    spec = JobSpec.model_validate(session.get_one(Job, shard.job_id).spec)
     return Claim.model_validate(
         {
             "shard_id": shard.id,
@@ -44,7 +42,7 @@ def claim(session: Session, worker: str) -> Claim | None:
             "threads": shard.threads,
             "subject": pending[0].subject,
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in pending],
-            "limits": spec.limits,
+            "limits": jobs.limits(session, shard.job_id),
         }
     )
 
@@ -67,7 +65,7 @@ def sweep(session: Session) -> None:
     """End the cells of shards that were lost with their worker as often as is allowed."""
     for shard in shards.exhausted(session):
         reason = f"the worker was lost {shard.tries} times while it held this shard"
-        jobs.lock(session, shard.job_id)
+        jobs.hold(session, shard.job_id)
         cells.end_pending(session, status=CellStatus.CRASHED, reason=reason, shard_ids=[shard.id])
         shard.status = shards.DONE
         shard.lease_until = None

@@ -22,8 +22,8 @@ DETAIL = {"sums", "spread", "match_rate", "note", "output_digest"}
 def record(session: Session, *, shard_id: str, attempt: int, result: CellResult) -> None:
     """Write one cell's result once. Raises `StaleTokenError` when a later attempt holds the shard."""
     shard = _held(session, shard_id, attempt)
-    job = jobs.lock(session, shard.job_id)
-    cell = cells.find(session, job.id, result.cell)
+    jobs.hold(session, shard.job_id)
+    cell = cells.find(session, shard.job_id, result.cell)
     if cell is None or cell.shard_id != shard.id:
         raise NotFoundError(f"cell {result.cell} is not part of shard {shard_id}")
     if CellStatus(cell.status).ended:
@@ -42,7 +42,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
     cell.inputs_digest = result.inputs_digest
     cell.duration_s = result.duration_s
     cell.attempt = attempt
-    _add_measurements(session, job.project, cell, result)
+    _add_measurements(session, jobs.project_of(session, shard.job_id), cell, result)
     session.flush()
     _release_if_ended(session, shard)
 
@@ -50,7 +50,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
 def end_shard(session: Session, *, shard_id: str, attempt: int, status: CellStatus, reason: str) -> None:
     """End all cells of the shard that have not ended, for one reason."""
     shard = _held(session, shard_id, attempt)
-    jobs.lock(session, shard.job_id)
+    jobs.hold(session, shard.job_id)
     cells.end_pending(session, status=status, reason=reason, shard_ids=[shard.id])
     _release_if_ended(session, shard)
 

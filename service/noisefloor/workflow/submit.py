@@ -48,6 +48,7 @@ def submit(
         project=project,
         name=spec.name,
         spec=spec.model_dump(mode="json", by_alias=True),
+        git=spec.git.model_dump(mode="json"),
         status=JobStatus.QUEUED,
         verdict=Verdict.PENDING,
         verdict_message="not measured yet",

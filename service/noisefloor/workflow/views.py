@@ -22,6 +22,12 @@ from noisefloor.store.series import Point
 from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
 
 
+def job_view(session: Session, row: tables.Job, waiting_for: str | None = None) -> JobView:
+    """One job with its progress and with the spec as it was posted."""
+    (view,) = job_views(session, [row], waiting_for)
+    return view.replace(spec=JobSpec.model_validate(row.spec))
+
+
 def job_views(
     session: Session, rows: Sequence[tables.Job], waiting_for: str | None = None
 ) -> tuple[JobView, ...]:
@@ -52,7 +58,7 @@ def job_views(
 def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -> tuple[CellView, ...]:
     """Cells with their measurements, what the gate found, and how to run them again."""
     ids = [row.id for row in rows]
-    limits = JobSpec.model_validate(job.spec).limits
+    limits = jobs.limits(session, job.id)
     found = {finding.measurement_id or finding.cell_id: finding for finding in cells.findings(session, ids)}
     measured: dict[str, list[tables.Measurement]] = {cell_id: [] for cell_id in ids}
     for measurement in measurements.of_cells(session, ids):
@@ -111,7 +117,6 @@ def trend(row: tables.Series, points: Iterable[Point]) -> Trend:
 
 
 def _job_view(row: tables.Job, progress: Progress) -> JobView:
-    spec = JobSpec.model_validate(row.spec)
     return JobView.model_validate(
         {
             "id": row.id,
@@ -121,10 +126,9 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "verdict": row.verdict,
             "verdict_message": row.verdict_message,
             "progress": progress,
-            "git": spec.git,
+            "git": row.git,
             "created_at": row.created_at,
             "finished_at": row.finished_at,
-            "spec": spec,
         }
     )
 
