@@ -15,14 +15,14 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
 
 FROM base AS service
 RUN pip install --constraint constraints.txt '.[postgres]'
-USER noisefloor
+USER 10001
 WORKDIR /home/noisefloor
 ENTRYPOINT ["noisefloor"]
 CMD ["serve", "--host", "0.0.0.0"]
 
 FROM base AS worker
 RUN pip install --constraint constraints.txt '.[postgres,worker]'
-USER noisefloor
+USER 10001
 WORKDIR /home/noisefloor
 ENTRYPOINT ["noisefloor"]
 CMD ["up", "--host", "0.0.0.0"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,8 +112,10 @@ def test_gate_and_show_tell_the_verdict(
     job_id = measured[0]["id"]
     gate = cli("gate", job_id, "--url", live.url)
     assert gate.returncode == 0, gate.stderr
-    assert "41.496" in gate.stdout
-    assert "verdict:  pass" in gate.stdout
+    assert "verdict:  pass (24 pass)" in gate.stdout
+    waited = cli("wait", job_id, "--url", live.url)
+    assert waited.returncode == 0, waited.stderr
+    assert "41.496" in waited.stdout
     shown = cli("show", job_id, "--url", live.url, "--format", "json")
     assert figures(json.loads(shown.stdout)["cells"]) == figures(measured[1])
 
@@ -133,6 +136,11 @@ def test_a_job_below_its_floor_exits_with_1_and_says_by_how_much(live: LiveServi
     assert submitted.returncode == 1, submitted.stderr
     assert "41.496 dB is 8.504 dB below the floor of 50.000 dB" in submitted.stdout
     assert "reproduce: echo" in submitted.stdout
+    job_id = re.findall(r"jobs/([0-9a-f]+)", submitted.stdout)[0]
+    assert cli("wait", job_id, "--url", live.url).returncode == 0
+    gate = cli("gate", job_id, "--url", live.url)
+    assert gate.returncode == 1
+    assert "8.504 dB below the floor" in gate.stdout
     assert cli("run", str(path)).returncode == 1
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from noisefloor.cli.jobs import follow
+from noisefloor.cli.jobs import follow, page_of, report_of
 from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
@@ -14,6 +14,7 @@ from noisefloor.cli.options import (
     Url,
     client,
 )
+from noisefloor.cli.report import print_json, print_verdict
 
 
 def gate(
@@ -25,4 +26,11 @@ def gate(
 ) -> None:
     """Wait for a job's verdict: exit 0 pass or warn, 1 regressed, 2 could not evaluate, 3 no baseline."""
     with client(url, project, token) as service:
-        raise typer.Exit(follow(service, job_id, format))
+        job = follow(service, job_id)
+        report = report_of(service, job)
+        if format is Format.JSON:
+            print_json(report)
+        else:
+            print_verdict(report)
+            typer.echo(f"dashboard: {page_of(service, job.id)}")
+        raise typer.Exit(job.verdict.exit_code)

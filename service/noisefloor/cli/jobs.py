@@ -30,7 +30,7 @@ def submit(
     url: Url = DEFAULT_URL,
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
-    wait: Annotated[bool, typer.Option(help="Wait for the results, and print them.")] = False,
+    wait: Annotated[bool, typer.Option(help="Print the results, exit with the verdict's code.")] = False,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Post a job. The file's project, if it names one, goes before --project."""
@@ -38,7 +38,9 @@ def submit(
     with client(url, spec.project or project, token) as service:
         posted = service.submit(spec, idempotency_key=new_key())
         if wait:
-            raise typer.Exit(follow(service, posted.id, format))
+            settled = follow(service, posted.id)
+            print_result(service, settled, format)
+            raise typer.Exit(settled.verdict.exit_code)
         if format is Format.JSON:
             print_json(posted)
         else:
@@ -52,9 +54,9 @@ def wait(
     token: Token = None,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
-    """Show a job's progress until it is settled, then its results. Exits with the verdict's code."""
+    """Show a job's progress until it is settled, then its results. Exits with 0 whatever they are."""
     with client(url, project, token) as service:
-        raise typer.Exit(follow(service, job_id, format))
+        print_result(service, follow(service, job_id), format)
 
 
 def show(
@@ -85,8 +87,8 @@ def retry(
         typer.echo(service.retry(job_id).status.value)
 
 
-def follow(service: Client, job_id: str, format: Format) -> int:  # noqa: A002 - the option's name
-    """Show progress until the job is settled, print the results, and give the exit code."""
+def follow(service: Client, job_id: str) -> JobView:
+    """Show progress until the job is settled."""
     bar = Progress(
         TextColumn("measuring"),
         BarColumn(),
@@ -104,21 +106,24 @@ def follow(service: Client, job_id: str, format: Format) -> int:  # noqa: A002 -
                 f"waiting for {now['waiting_for']}" if now["waiting_for"] else ""
             )
             bar.update(task, total=now["cells"], completed=now["ended"], description=doing)
-    job = service.job(job_id)
-    print_result(service, job, format)
-    return job.verdict.exit_code
+    return service.job(job_id)
 
 
 def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa: A002 - the option's name
     """A job's results as a table or as JSON."""
-    report = Report(
-        name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id)
-    )
+    report = report_of(service, job)
     if format is Format.JSON:
         print_json(report)
     else:
         print_report(report)
         typer.echo(f"dashboard: {page_of(service, job.id)}")
+
+
+def report_of(service: Client, job: JobView) -> Report:
+    """What the service knows of a job's results."""
+    return Report(
+        name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id)
+    )
 
 
 def page_of(service: Client, job_id: str) -> str:

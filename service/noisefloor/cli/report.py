@@ -49,7 +49,7 @@ def print_json(report: Value) -> None:
 
 
 def print_report(report: Report) -> None:
-    """The result table, what needs attention, and the verdict."""
+    """The result table, and then the verdict."""
     console = _console()
     table = Table(title=report.name or None, box=None, header_style="bold", pad_edge=False)
     for heading in ("subject", "scheme", "edge", "engine"):
@@ -60,6 +60,12 @@ def print_report(report: Report) -> None:
         for row in _rows(cell):
             table.add_row(*row)
     console.print(table)
+    print_verdict(report)
+
+
+def print_verdict(report: Report) -> None:
+    """What needs attention, with the command that reproduces it, and the verdict."""
+    console = _console()
     _print_attention(console, report.cells)
     console.print(
         Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})"

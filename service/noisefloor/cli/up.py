@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from noisefloor.cli.jobs import follow
+from noisefloor.cli.jobs import follow, print_result
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, require_torch, settings
 from noisefloor.cli.serve import Database, Host, Port, announce, listen, say, server, sole_writer
 from noisefloor.contract.job import JobSpec
@@ -74,7 +74,9 @@ class Submission:
             token = self._given.token.get_secret_value() if self._given.token else None
             with client(self._url, self._spec.project or DEFAULT_PROJECT, token) as own:
                 posted = own.submit(self._spec, idempotency_key=new_key())
-                self.exit_code = follow(own, posted.id, Format.HUMAN)
+                job = follow(own, posted.id)
+                print_result(own, job, Format.HUMAN)
+                self.exit_code = job.verdict.exit_code
         except NoisefloorError as error:
             say.print(error.detail, markup=False)
         finally:
