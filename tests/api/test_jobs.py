@@ -41,20 +41,25 @@ def test_a_repeated_key_is_one_job(api: httpx.Client) -> None:
 
 
 def test_the_same_key_from_many_clients_at_once_is_one_job(api: httpx.Client) -> None:
-    answers: list[httpx.Response] = []
+    api.post(JOBS, json=job())  # the project is there: making it would hold the others up
+    for key in ("a", "b", "c"):
+        answers: list[httpx.Response] = []
+        barrier = threading.Barrier(8)
 
-    def post() -> None:
-        answers.append(
-            httpx.post(f"{api.base_url}{JOBS}", json=job(), headers={"Idempotency-Key": "k"}, timeout=60)
-        )
+        def post(
+            key: str = key, answers: list[httpx.Response] = answers, barrier: threading.Barrier = barrier
+        ) -> None:
+            barrier.wait()
+            headers = {"Idempotency-Key": key}
+            answers.append(httpx.post(f"{api.base_url}{JOBS}", json=job(), headers=headers, timeout=60))
 
-    threads = [threading.Thread(target=post) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.json()["id"] for answer in answers}) == 1
+        threads = [threading.Thread(target=post) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {answer.status_code for answer in answers} == {202}
+        assert len({answer.json()["id"] for answer in answers}) == 1
 
 
 def test_lists_are_read_to_their_end_by_cursor(api: httpx.Client) -> None:
