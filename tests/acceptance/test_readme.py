@@ -23,10 +23,10 @@ def test_the_readmes_curl_example_gives_202_and_then_its_results(live_service: L
     accepted = live_service.http.request(method, path, content=body, headers={name: value})
     assert accepted.status_code == 202
     assert json.loads(body)["name"] == accepted.json()["name"]
-    job = live_service.wait(accepted.json()["id"], "demo")
-    assert job["verdict"] == "pass"
-    figures = [cell["measurements"][0]["figure"] for cell in live_service.cells(job["id"], "demo")]
-    assert {round(figure["value"], 3) for figure in figures} == {41.496}
+    job = live_service.http.get(accepted.headers["Location"], params={"wait": 60}).json()
+    assert job["verdict"] in {"pass", "warn"}  # warn where an engine is not in this build of torch
+    assert [row["lane"] for row in job["results"]] == ["qnnpack", "onednn", "x86", "fbgemm"]
+    assert {round(row["figure"]["value"], 3) for row in job["results"] if row["figure"]} == {41.496}
 
 
 def test_every_type_of_problem_is_documented() -> None:

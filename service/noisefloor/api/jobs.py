@@ -25,7 +25,7 @@ from noisefloor.store import cells, jobs
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.submit import submit
-from noisefloor.workflow.views import cell_views, job_view, job_views
+from noisefloor.workflow.views import cell_views, job_view, job_views, result_rows
 
 POLL_S = 0.25
 KEEP_ALIVE_S = 10.0
@@ -84,7 +84,9 @@ def get_job(
         finally:
             to.waiters.release()
     with reading(to.engine) as session:
-        return job_view(session, found_job(session, project, job_id), to.dispatch.waiting_for())
+        job = found_job(session, project, job_id)
+        view = job_view(session, job, to.dispatch.waiting_for())
+        return view.replace(results=result_rows(session, job))
 
 
 @router.get("/{job_id}/events")

@@ -32,6 +32,20 @@ class Progress(Value):
     waiting_for: Text | None = Field(default=None, description="why nothing moves, if nothing does")
 
 
+class ResultRow(Value):
+    """One headline figure, or how a cell ended that gave none."""
+
+    cell: Text
+    subject: Text
+    scheme: Text
+    edge: Text
+    lane: Text
+    status: CellStatus
+    figure: Figure | None = Field(default=None, description="SQNR in dB over the whole output")
+    floor_db: float | None = None
+    verdict: Verdict | None = None
+
+
 class JobView(Value):
     """A job as the service shows it."""
 
@@ -46,6 +60,10 @@ class JobView(Value):
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
+    results: tuple[ResultRow, ...] | None = Field(
+        default=None,
+        description="of one settled job: its first 500 cells; /cells has all of all",
+    )
 
 
 class MeasurementView(Measurement):

@@ -1,17 +1,19 @@
 """What is shown of rows: the read side, one consistent picture a transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
-from noisefloor.contract.job import CellStatus, JobSpec
+from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
+from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.resources import (
     CellView,
     JobView,
     MeasurementView,
     Progress,
+    ResultRow,
     SeriesView,
     Trend,
     TrendPoint,
@@ -21,11 +23,21 @@ from noisefloor.store import cells, jobs, measurements, shards, tables
 from noisefloor.store.series import Point
 from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
 
+RESULTS_SHOWN = 500
+
 
 def job_view(session: Session, row: tables.Job, waiting_for: str | None = None) -> JobView:
     """One job with its progress and with the spec as it was posted."""
     (view,) = job_views(session, [row], waiting_for)
     return view.replace(spec=JobSpec.model_validate(row.spec))
+
+
+def result_rows(session: Session, row: tables.Job) -> tuple[ResultRow, ...] | None:
+    """The headline figures of a settled job."""
+    if not JobStatus(row.status).settled:
+        return None
+    shown = cell_views(session, row, cells.page(session, row.id, limit=RESULTS_SHOWN))
+    return tuple(result for cell in shown for result in _result_rows(cell))
 
 
 def job_views(
@@ -131,6 +143,24 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "finished_at": row.finished_at,
         }
     )
+
+
+def _result_rows(cell: CellView) -> Iterator[ResultRow]:
+    measured = {m.edge: m for m in cell.measurements if m.place == OUTPUT}
+    for edge in cell.scheme.edges:
+        measurement = measured.get(edge)
+        finding = measurement.finding if measurement else cell.finding
+        yield ResultRow(
+            cell=cell.id,
+            subject=cell.subject.label,
+            scheme=cell.scheme.label,
+            edge=edge,
+            lane=cell.lane.label,
+            status=cell.status,
+            figure=measurement.figure if measurement else None,
+            floor_db=cell.scheme.floor_db.get(edge),
+            verdict=finding.verdict if finding else None,
+        )
 
 
 def _finding(row: tables.Finding | None) -> Finding | None:
