@@ -59,6 +59,7 @@ def test_a_model_that_misbehaves_costs_its_cell_alone(
 def test_a_models_own_traceback_is_kept(live: LiveService) -> None:
     cell = ends(live, misbehaving("build", deed="raises", engine="onednn"))["onednn"]
     assert 'raise ValueError("broken on purpose")' in cell["traceback"]
+    assert live.http.get(f"/v1/environments/{cell['environment']}").json()["document"]["torch"]
 
 
 def test_a_model_that_loops_for_ever_is_ended(live: LiveService) -> None:
@@ -92,8 +93,8 @@ def test_data_that_are_not_finite_fail_with_the_reason(live: LiveService) -> Non
 @pytest.mark.parametrize(
     ("scheme", "offered"),
     [
-        ({"flow": "eager", "mode": "weight_only", "edge": "float32->true"}, "it has: float32, fake"),
-        ({"flow": "eager", "mode": "static", "edge": "float32->fake"}, "it has: float32, true"),
+        ({"flow": "eager", "mode": "weight_only", "edge": "float32->true"}, "it has: float64, float32, fake"),
+        ({"flow": "eager", "mode": "static", "edge": "float32->fake"}, "it has: float64, float32, true"),
         (
             {
                 "flow": "eager",

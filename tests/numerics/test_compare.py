@@ -247,3 +247,15 @@ def test_a_note_about_many_leaves_fits_its_field() -> None:
     note = measured(ref, actual)["output"].note
     assert note is not None
     assert len(note) == 512
+
+
+def test_across_precisions_the_narrower_side_is_widened_and_nowhere_else() -> None:
+    ref = FAR.double() / 3
+    actual = (FAR / 3).float()
+    (found,) = compare(edge="float64->float32", ref=ref, actual=actual)
+    noise = torch.linalg.vector_norm(ref - actual.double())
+    expected = 20 * torch.log10(torch.linalg.vector_norm(ref) / noise)
+    assert found.figure.value == pytest.approx(float(expected), rel=1e-12)
+    for edge, narrow in (("float32->true", actual), ("float64->float32", actual.half())):
+        (other,) = compare(edge=edge, ref=ref, actual=narrow)  # type: ignore[arg-type]
+        assert other.figure.kind is FigureKind.MISMATCH

@@ -9,14 +9,17 @@ import torch
 from torch import nn
 from torch.ao import quantization as ao
 
+from noisefloor.contract.lane import Engine, Lane
 from noisefloor.contract.scheme import Edge, Granularity, Mode, Quantization, Variant
 from noisefloor_workers.flows import FLOWS, CalibrationError, Unsupported
 from noisefloor_workers.flows.eager import Eager, qconfig
+from noisefloor_workers.lanes.engine import bound
 from noisefloor_workers.subjects import imported
 
 DATA = torch.rand(16, 4, generator=torch.Generator().manual_seed(1))
 OFFERED: dict[Mode, set[Edge]] = {
     "static": {"float32->true"},
+    "dynamic": {"float32->true"},
     "qat": {"float32->true", "float32->fake", "fake->true"},
     "weight_only": {"float32->fake"},
     "activation_only": {"float32->fake"},
@@ -43,11 +46,11 @@ def test_supports_what_the_mode_offers_and_says_why_not(
     if mode == "activation_only" and granularity == "per_channel":
         assert reason is not None
         assert "per_tensor" in reason
-    elif edge in OFFERED[mode]:
+    elif edge in OFFERED[mode] | {"float64->float32"}:
         assert reason is None
     else:
         assert reason is not None
-        assert "it has: float32, " in reason
+        assert "it has: float64, float32, " in reason
 
 
 @pytest.mark.parametrize(
@@ -55,6 +58,8 @@ def test_supports_what_the_mode_offers_and_says_why_not(
     [
         ("static", "per_tensor", ao.default_qconfig),
         ("static", "per_channel", ao.default_per_channel_qconfig),
+        ("dynamic", "per_tensor", ao.default_dynamic_qconfig),
+        ("dynamic", "per_channel", ao.per_channel_dynamic_qconfig),
         ("qat", "per_tensor", ao.default_qat_qconfig),
         ("weight_only", "per_tensor", ao.default_weight_only_qconfig),
         ("activation_only", "per_tensor", ao.default_activation_only_qconfig),
@@ -143,3 +148,28 @@ def test_range_that_overflows_gives_no_scale(importable: Path) -> None:
     inputs = torch.tensor([[3e38, -3e38, 0.0, 0.0]])
     with pytest.raises(CalibrationError, match="no finite positive scale"):
         Eager().calibrate(model("linear", weight=0.0), quantization(), inputs)
+
+
+@pytest.mark.parametrize("engine", [e for e in torch.backends.quantized.supported_engines if e != "none"])
+@pytest.mark.parametrize("granularity", get_args(Granularity))
+def test_dynamic_is_torchs_own_dynamic_quantization(engine: Engine, granularity: Granularity) -> None:
+    subject = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).eval()
+    layers = {nn.Linear: qconfig(quantization(mode="dynamic", granularity=granularity))}
+    with bound(Lane(engine=engine, threads=torch.get_num_threads())):
+        expected = ao.quantize_dynamic(subject, layers)(DATA)
+        flow = Eager()
+        calibrated = flow.calibrate(subject, quantization(mode="dynamic", granularity=granularity), DATA)
+        found = flow.variant(calibrated, Variant.TRUE)(DATA)
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, subject(DATA))
+
+
+def test_dynamic_refuses_a_model_without_anything_to_quantize() -> None:
+    with pytest.raises(Unsupported, match="it quantizes: Linear, LSTM"):
+        Eager().calibrate(nn.Sequential(nn.Conv2d(3, 3, 1)), quantization(mode="dynamic"), DATA)
+
+
+def test_dynamic_has_no_range_to_reduce() -> None:
+    reason = Eager().supports(quantization(mode="dynamic", reduce_range=False), ["float32->true"])
+    assert reason is not None
+    assert "reduce_range true" in reason

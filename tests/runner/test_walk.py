@@ -215,3 +215,16 @@ def test_task_survives_its_line(shard: Callable[..., ShardTask]) -> None:
 
     assert ShardTask.model_validate_json(task.line()) == task
     assert sys.getsizeof(task.line()) < 4096
+
+
+def test_every_edge_of_the_chain_is_measured(shard: Callable[..., ShardTask]) -> None:
+    """float64 → float32 → fake → true: the first link is float32's own floor."""
+    scheme = {"flow": "eager", "mode": "qat", "edges": ["float64->float32", "float32->fake", "fake->true"]}
+    task = shard("stacks:linear")
+    cells = [{**cell.model_dump(), "scheme": scheme} for cell in task.cells]
+    for result in results(task.replace(cells=cells)):
+        figures = {m.edge: m.figure for m in result.measurements}
+        assert list(figures) == scheme["edges"]
+        assert figures["float64->float32"].value is None or figures["float64->float32"].value > 120
+        assert figures["float32->fake"].value is not None
+        assert figures["float32->fake"].value < 60

@@ -20,7 +20,7 @@ class Limits(Value):
 
     cell_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     memory_gib: Annotated[float, Field(ge=0.125, le=4096)] = Field(
-        default=4.0, description="of the model and its data; torch itself is not counted"
+        default=4.0, description="of the model, its data and its threads' stacks, on top of torch"
     )
 
     @property

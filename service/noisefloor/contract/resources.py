@@ -62,7 +62,7 @@ class JobView(Value):
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
     results: tuple[ResultRow, ...] | None = Field(
         default=None,
-        description="of one settled job: its first 500 cells; /cells has all of all",
+        description="of one settled job: its first 500 cells; /cells has them all",
     )
 
 

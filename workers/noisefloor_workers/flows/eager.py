@@ -1,8 +1,11 @@
 """Eager-mode quantization. torch marks `torch.ao.quantization` for deletion: its only use is here.
 
+Every mode has float64 as well, the same model in double precision.
+
 | mode | variants | how |
 |---|---|---|
 | static | float32, true | observers, calibration, conversion |
+| dynamic | float32, true | int8 weights; activations are observed as they come |
 | qat | float32, fake, true | fake quantization calibrated without training, then conversion |
 | weight_only, activation_only | float32, fake | fake quantization of the one side |
 """
@@ -26,10 +29,13 @@ ao: Any = quantization  # half of its functions carry no types
 
 VARIANTS: dict[Mode, tuple[Variant, ...]] = {
     "static": (Variant.FLOAT32, Variant.TRUE),
+    "dynamic": (Variant.FLOAT32, Variant.TRUE),
     "qat": (Variant.FLOAT32, Variant.FAKE, Variant.TRUE),
     "weight_only": (Variant.FLOAT32, Variant.FAKE),
     "activation_only": (Variant.FLOAT32, Variant.FAKE),
 }
+FLOATS = (Variant.FLOAT64, Variant.FLOAT32)
+DYNAMIC_LAYERS = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 OBSERVER_PARTS = frozenset({"activation_post_process", "weight_fake_quant"})
 
 
@@ -40,7 +46,9 @@ class Eager:
         mode = quantization.mode
         if mode == "activation_only" and quantization.granularity == "per_channel":
             return "eager activation_only quantizes no weights: granularity per_tensor is the only one"
-        offered = VARIANTS[mode]
+        if mode == "dynamic" and not quantization.reduce_range:
+            return "eager dynamic leaves the range to the engine: reduce_range true is the only one"
+        offered = (Variant.FLOAT64, *VARIANTS[mode])
         for edge in edges:
             lacking = [end for end in ends(edge) if end not in offered]
             if lacking:
@@ -50,6 +58,8 @@ class Eager:
     def calibrate(
         self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
     ) -> Calibrated:
+        if quantization.mode == "dynamic":
+            return Calibrated(module=_dynamic(model), quantization=quantization)
         with _quiet():
             prepared = _prepare(copy.deepcopy(model), quantization)
             _require_finite_weights(prepared)
@@ -66,11 +76,15 @@ class Eager:
 
     def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
         mode = calibrated.quantization.mode
-        if variant not in VARIANTS[mode] or variant is Variant.FLOAT32:
+        if variant not in VARIANTS[mode] or variant in FLOATS:
             raise Unsupported(f"eager {mode} derives: {', '.join(VARIANTS[mode][1:])}; not {variant}")
         if variant is Variant.FAKE:
             return calibrated.module
         with _quiet():
+            if mode == "dynamic":
+                layers = dict.fromkeys(DYNAMIC_LAYERS, qconfig(calibrated.quantization))
+                quantized: nn.Module = ao.quantize_dynamic(calibrated.module, layers)
+                return quantized
             converted: nn.Module = ao.convert(copy.deepcopy(calibrated.module), inplace=True)
         return converted
 
@@ -99,6 +113,8 @@ def qconfig(quantization: Quantization) -> Any:
     Those use 7 of the 8 bits for activations; `reduce_range=False` widens the same observers.
     """
     mode, per_channel = quantization.mode, quantization.granularity == "per_channel"
+    if mode == "dynamic":
+        return ao.per_channel_dynamic_qconfig if per_channel else ao.default_dynamic_qconfig
     if mode == "static":
         base = ao.default_per_channel_qconfig if per_channel else ao.default_qconfig
         wide = ao.MinMaxObserver.with_args(dtype=torch.quint8, quant_min=0, quant_max=255)
@@ -135,6 +151,15 @@ def _prepare(model: nn.Module, quantization: Quantization) -> nn.Module:
     model.apply(ao.disable_fake_quant)
     model.apply(freeze_bn_stats)
     return model
+
+
+def _dynamic(model: nn.Module) -> nn.Module:
+    """A copy of a model that has something to quantize dynamically; its weights must be finite."""
+    if not any(isinstance(part, DYNAMIC_LAYERS) for part in model.modules()):
+        names = ", ".join(layer.__name__ for layer in DYNAMIC_LAYERS)
+        raise Unsupported(f"eager dynamic finds nothing to quantize in this model; it quantizes: {names}")
+    _require_finite_weights(model)
+    return copy.deepcopy(model)
 
 
 def _require_finite_weights(module: nn.Module) -> None:

@@ -16,6 +16,9 @@ from noisefloor_workers.numerics.leaves import LeafPair, StructureMismatch, leav
 from noisefloor_workers.numerics.spread import spread
 
 TEXT_CHARS = 512
+# Where the edge itself is a change of precision, the narrower side is widened, which is exact.
+ACROSS_PRECISIONS: frozenset[Edge] = frozenset({"float64->float32"})
+WIDENED = {(torch.float32, torch.float64), (torch.complex64, torch.complex128)}
 
 
 def compare(
@@ -26,7 +29,8 @@ def compare(
     A bare tensor gives one measurement, at `output`. Any other structure gives the pooled one at
     `output` first and then one per leaf, in the reference's order. Nothing is broadcast, promoted or
     cut off: outputs that differ in structure, shape or dtype give `mismatch` with a note, the pooled
-    one too. Integer and bool leaves give `not_applicable` with the share of equal elements; they do
+    one too. Only where the edge is a change of precision (`float64->float32`) is the narrower side
+    widened. Integer and bool leaves give `not_applicable` with the share of equal elements; they do
     not enter the pooled sums, but an output of nothing else has its pooled share.
     `step`: the output's quantization step in its unit, used where the output has one measurable leaf,
     since leaves have steps of their own. `batch`: number of samples along dim 0, see `spread`.
@@ -56,6 +60,8 @@ def _leaf(edge: Edge, pair: LeafPair, step: float | None, batch: int | None) -> 
         return Measurement(
             edge=edge, place=place, figure=Figure.of(FigureKind.NOT_APPLICABLE), output_digest=digest
         )
+    if edge in ACROSS_PRECISIONS and (actual.dtype, ref.dtype) in WIDENED:
+        actual = actual.to(ref.dtype)
     differs = difference(ref=ref, actual=actual)
     if differs:
         return _mismatch(edge, place, differs, digest)

@@ -3,6 +3,7 @@
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import CellResult
 from noisefloor_workers.flows.protocol import Unsupported
+from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.runner.storable import full_traceback, reason
 
 # torch has no type for a failed allocation on the CPU: these are the words of its allocators
@@ -15,18 +16,20 @@ OUT_OF_MEMORY_WORDS = (
 
 
 def ended_by(error: BaseException, *, cell: str, duration_s: float) -> CellResult:
-    """The typed result of a cell that raised."""
+    """The typed result of a cell that raised. A failure has an environment as a figure has."""
     if isinstance(error, Unsupported):
-        return CellResult(
-            cell=cell, status=CellStatus.UNSUPPORTED, reason=error.reason, duration_s=duration_s
+        status, said, trace = CellStatus.UNSUPPORTED, error.reason, None
+    else:
+        out_of_memory = isinstance(error, MemoryError) or (
+            isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
         )
-    out_of_memory = isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
-    )
+        status = CellStatus.OUT_OF_MEMORY if out_of_memory else CellStatus.FAILED
+        said, trace = reason(error), full_traceback(error)
     return CellResult(
         cell=cell,
-        status=CellStatus.OUT_OF_MEMORY if out_of_memory else CellStatus.FAILED,
-        reason=reason(error),
-        traceback=full_traceback(error),
+        status=status,
+        reason=said,
+        traceback=trace,
+        environment=environment(),
         duration_s=duration_s,
     )

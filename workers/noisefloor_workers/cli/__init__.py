@@ -1,0 +1,1 @@
+"""The verbs that need torch, contributed to the command line through an entry point group."""
