@@ -122,6 +122,6 @@ class MissingExtraError(NoisefloorError):
 
 
 class SettingsError(NoisefloorError):
-    """The settings contradict each other."""
+    """The settings cannot be used."""
 
     code = "settings"

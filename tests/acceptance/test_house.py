@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.service import ROOT, LiveService
 
 WITHOUT_TORCH = """
@@ -85,3 +86,30 @@ def test_a_second_service_on_one_file_is_refused(tmp_path: Path) -> None:
         )
     assert second.returncode == 2
     assert "in use by process" in second.stderr
+
+
+@pytest.mark.parametrize("verb", ["up", "serve", "db upgrade"])
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [
+        ("sqlite:///{folder}/noise.db", "file is not a database"),
+        ("sqlite:///{folder}/noise.db/below.db", "cannot be written"),
+        ("postgresql://nobody@127.0.0.1:9/none", "Connection refused"),
+        ("mysql://host/db", "sqlite:///path or postgresql://"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, verb: str, database: str, said: str
+) -> None:
+    (tmp_path / "noise.db").write_bytes(bytes(range(1, 256)) * 20)
+    options = ["--database", database.format(folder=tmp_path)]
+    options += [] if verb == "db upgrade" else ["--port", "0"]
+    refused = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", *verb.split(), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -2,12 +2,14 @@
 
 import sys
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import DBAPIError
 
 from noisefloor.cli import db, gate, jobs, schema, serve, trend, up
-from noisefloor.errors import NoisefloorError
+from noisefloor.errors import NoisefloorError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
 ERROR_EXIT = 2
@@ -35,14 +37,21 @@ for contributed in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.
 
 
 def run() -> None:
-    """Run a verb; an error of ours becomes one clear sentence and exit code 2."""
+    """Run a verb; an error of ours, or of the database, becomes one clear sentence and exit code 2."""
     try:
         app()
     except NoisefloorError as error:
-        say = Console(stderr=True, soft_wrap=True, highlight=False)
-        say.print(f"[bold red]{error.problem.title}:[/] ", end="")
-        say.print(error.detail, markup=False)
-        for field in error.errors:
-            accepted = f"; accepted: {', '.join(map(str, field.accepted))}" if field.accepted else ""
-            say.print(f"  {field.field} = {field.value!r}: {field.message}{accepted}", markup=False)
-        sys.exit(ERROR_EXIT)
+        _say(error)
+    except DBAPIError as error:
+        cause = str(error.orig).strip().splitlines()[0]
+        _say(UnavailableError(f"the database cannot be used: {cause}"))
+
+
+def _say(error: NoisefloorError) -> NoReturn:
+    say = Console(stderr=True, soft_wrap=True, highlight=False)
+    say.print(f"[bold red]{error.problem.title}:[/] ", end="")
+    say.print(error.detail, markup=False)
+    for field in error.errors:
+        accepted = f"; accepted: {', '.join(map(str, field.accepted))}" if field.accepted else ""
+        say.print(f"  {field.field} = {field.value!r}: {field.message}{accepted}", markup=False)
+    sys.exit(ERROR_EXIT)
