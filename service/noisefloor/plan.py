@@ -70,7 +70,7 @@ def alone(cell: Cell, limits: Limits) -> JobSpec:
 def repro(cell: Cell, limits: Limits) -> str:
     """One shell line that measures the cell again without the service."""
     spec = alone(cell, limits).model_dump_json(exclude_defaults=True, by_alias=True)
-    return f"echo {shlex.quote(spec)} | noisefloor run -"
+    return f"printf %s {shlex.quote(spec)} | noisefloor run -"
 
 
 def _schemes(spec: JobSpec, subject: JobSubject) -> tuple[Scheme, ...]:

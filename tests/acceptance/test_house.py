@@ -1,12 +1,18 @@
 """Facts about the house: what is imported by what, and what starts without torch."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
+from tests.samples import job
 from tests.service import ROOT, LiveService
+
+from noisefloor.contract.job import JobSpec
 
 WITHOUT_TORCH = """
 import sys
@@ -62,6 +68,49 @@ def test_the_schema_of_a_job_is_printed() -> None:
         [sys.executable, "-m", "noisefloor.cli", "schema", "job"], capture_output=True, text=True, check=True
     )
     assert set(json.loads(printed.stdout)["required"]) == {"version", "subjects", "lanes"}
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")))
+def test_the_schema_accepts_what_the_service_accepts(example: Path) -> None:
+    schema = JobSpec.model_json_schema(by_alias=True)
+    validator = jsonschema.Draft202012Validator(schema)
+    document = yaml.safe_load(example.read_text())
+    assert list(validator.iter_errors(document)) == []
+    document["subjects"][0]["schemes"][0]["edgee"] = "float32->true"
+    assert list(validator.iter_errors(document)) != []
+
+
+def test_an_answer_that_is_not_the_services_is_no_verdict(tmp_path: Path) -> None:
+    (tmp_path / "v1").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline().rpartition("(")[2].split(")")[0]
+        asked = subprocess.run(
+            [sys.executable, "-m", "noisefloor.cli", "show", "../../..", "--url", address],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        server.terminate()
+    assert asked.returncode == 2
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_stopped_service_lets_go_of_whoever_listens(tmp_path: Path) -> None:
+    with LiveService(f"sqlite:///{tmp_path}/noisefloor.db", verb="up") as service:
+        job_id = service.submit(job(lanes={"engine": ["x86"], "threads": list(range(1, 60))}))["id"]
+        with service.http.stream("GET", f"/v1/projects/default/jobs/{job_id}/events") as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            service.process.send_signal(signal.SIGINT)
+            list(lines)
+        service.process.wait()
+    assert not [line for line in service.log if "Traceback" in line or "ERROR" in line]
 
 
 def test_serve_refuses_a_database_without_the_schema(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_job_below_its_floor_exits_with_1_and_says_by_how_much(live: LiveServi
     submitted = cli("submit", str(path), "--url", live.url, "--wait")
     assert submitted.returncode == 1, submitted.stderr
     assert "41.496 dB is 8.504 dB below the floor of 50.000 dB" in submitted.stdout
-    assert "reproduce: echo" in submitted.stdout
+    assert "reproduce: printf" in submitted.stdout
     job_id = re.findall(r"jobs/([0-9a-f]+)", submitted.stdout)[0]
     assert cli("wait", job_id, "--url", live.url).returncode == 0
     gate = cli("gate", job_id, "--url", live.url)

@@ -70,6 +70,11 @@ def test_a_forged_host_is_refused_where_no_token_guards(api: httpx.Client) -> No
     assert api.get(JOBS, headers={"Host": "localhost:1"}).status_code == 200
 
 
+def test_an_address_that_cannot_be_read_is_refused(api: httpx.Client) -> None:
+    assert api.get("/healthz", headers={"Host": "[::1"}).status_code == 422
+    assert api.post(JOBS, json=job(), headers={"Origin": "http://[::1"}).status_code == 422
+
+
 def test_another_sites_page_changes_nothing(api: httpx.Client) -> None:
     headers = {"Origin": "https://evil.example"}
     assert api.post(JOBS, json=job(), headers=headers).json()["type"] == "urn:noisefloor:problem:not-allowed"

@@ -50,6 +50,13 @@ def test_a_misspelt_key(api: httpx.Client) -> None:
         (b" " * (2**20 + 1), 413, "body-too-large"),
         (b'{"version": NaN}', 422, "invalid-request"),
         (b'{"version": 1e999}', 422, "invalid-request"),
+        (b'{"\\ud800": 1}', 422, "invalid-request"),
+        (b'{"version": "\\ud800"}', 422, "invalid-request"),
+        (
+            b'{"version": 1, "subjects": [{"zoo": "multiple-ops", "args": {"\\ud800": 1}}]}',
+            422,
+            "invalid-request",
+        ),
         (b'{"version": ' + b"9" * 5000 + b"}", 400, "malformed-body"),
     ],
 )
@@ -97,6 +104,8 @@ def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None
         ("/v1/projects/Not%20A%20Name/jobs", "path.project"),
         ("/v1/projects/a%00b/jobs", "path.project"),
         ("/v1/projects/demo/trends?since=yesterday", "query.since"),
+        ("/v1/projects/demo/trends?since=0001-01-01T00:00:00%2B14:00", "query.since"),
+        ("/v1/projects/demo/trends?until=9999-12-31T23:59:59-14:00", "query.until"),
         ("/v1/projects/demo/series?engine=%00", "query.engine"),
         ("/v1/projects/demo/series?batch=99999999999999999999", "query.batch"),
     ],
@@ -104,6 +113,23 @@ def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None
 def test_a_bad_parameter_is_named(api: httpx.Client, path: str, field: str) -> None:
     document = problem(api.get(path), 422, "invalid-request")
     assert [error["field"] for error in document["errors"]] == [field]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"git": {"committed_at": "0001-01-01T00:00:00+14:00"}}, "git.committed_at"),
+        (
+            {"schemes": [{"flow": "eager", "mode": "static", "edge": ["fake->true"], "floor_db": 1}]},
+            "schemes.0.edges.0",
+        ),
+    ],
+)
+def test_a_value_that_trips_a_validator_is_named(
+    api: httpx.Client, changes: dict[str, object], field: str
+) -> None:
+    document = problem(api.post(JOBS, json=job(**changes)), 422, "invalid-request")
+    assert field in [error["field"] for error in document["errors"]]  # type: ignore[attr-defined]
 
 
 def test_unknown_addresses_and_methods(api: httpx.Client) -> None:

@@ -77,7 +77,7 @@ def test_a_second_process_is_told_who_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", second, path], check=True)
 
 
-@pytest.mark.parametrize("database", ["mysql://host/db", "nonsense", "sqlite://"])
+@pytest.mark.parametrize("database", ["mysql://host/db", "nonsense", "sqlite://", "sqlite:///:memory:"])
 def test_another_database_is_refused_with_what_is_served(database: str) -> None:
     with pytest.raises(SettingsError, match="sqlite:///path or postgresql://"):
         open_engine(database)

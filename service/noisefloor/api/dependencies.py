@@ -22,6 +22,7 @@ class Service:
     settings: Settings
     engine: Engine
     dispatch: Dispatch
+    stopping: threading.Event = field(default_factory=threading.Event)
     waiters: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:

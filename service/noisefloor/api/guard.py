@@ -64,7 +64,7 @@ class Guard:
         if self.token is None and not _is_loopback(host):
             raise NotAllowedError(f"Host {host[:100]!r} is not a loopback address, and no token is set")
         origin = headers.get("origin")
-        if method not in SAFE_METHODS and origin is not None and urlsplit(origin).netloc != host:
+        if method not in SAFE_METHODS and origin is not None and origin.partition("://")[2] != host:
             raise NotAllowedError(f"a page of {origin[:100]!r} may not change anything here")
 
     def _check_token(self, path: str, headers: Headers) -> None:
@@ -103,10 +103,8 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

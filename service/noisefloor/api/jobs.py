@@ -80,7 +80,8 @@ def get_job(
     if wait and to.waiters.acquire(blocking=False):
         try:
             while not _view(to, project, job_id).status.settled and time.monotonic() < deadline:
-                time.sleep(min(POLL_S, wait))
+                if to.stopping.wait(min(POLL_S, wait)):
+                    break
         finally:
             to.waiters.release()
     with reading(to.engine) as session:
@@ -154,9 +155,8 @@ def _events(to: Service, view: JobView) -> Iterator[str]:
             elif time.monotonic() - sent_at > KEEP_ALIVE_S:
                 yield ": still there\n\n"
                 sent_at = time.monotonic()
-            if view.status.settled:
+            if view.status.settled or to.stopping.wait(POLL_S):
                 return
-            time.sleep(POLL_S)
             view = _view(to, view.project, view.id)
     finally:
         to.waiters.release()

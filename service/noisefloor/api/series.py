@@ -3,10 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime
 
 from noisefloor.api.dependencies import Cursor, Limit, ProjectName, ServiceDep, found_series
-from noisefloor.contract.base import Identifier, Text
+from noisefloor.contract.base import Identifier, Moment, Text
 from noisefloor.contract.resources import EnvironmentView, Page, SeriesView, Trend
 from noisefloor.errors import NotFoundError
 from noisefloor.store import measurements, series
@@ -68,8 +67,8 @@ def list_trends(
     where: Filter,
     key: Annotated[Identifier | None, Query(alias="series")] = None,
     branch: Annotated[Text | None, Query()] = None,
-    since: AwareDatetime | None = None,
-    until: AwareDatetime | None = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     points: Annotated[int, Query(ge=1, le=5000)] = 500,
     limit: Annotated[int, Query(ge=1, le=MAX_TRENDS)] = MAX_TRENDS,
     cursor: Cursor = None,

@@ -1,5 +1,7 @@
 """gate: the verdict as an exit code."""
 
+import contextlib
+
 import typer
 
 from noisefloor.cli.jobs import follow, page_of, report_of
@@ -28,9 +30,10 @@ def gate(
     with client(url, project, token) as service:
         job = follow(service, job_id)
         report = report_of(service, job)
-        if format is Format.JSON:
-            print_json(report)
-        else:
-            print_verdict(report)
-            typer.echo(f"dashboard: {page_of(service, job.id)}")
+        with contextlib.suppress(OSError):  # a full disk or a closed pipe is not a verdict
+            if format is Format.JSON:
+                print_json(report)
+            else:
+                print_verdict(report)
+                typer.echo(f"dashboard: {page_of(service, job.id)}")
         raise typer.Exit(job.verdict.exit_code)

@@ -116,6 +116,8 @@ def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa
         print_json(report)
     else:
         print_report(report)
+        if job.progress.waiting_for:
+            typer.echo(f"waiting for {job.progress.waiting_for}")
         typer.echo(f"dashboard: {page_of(service, job.id)}")
 
 

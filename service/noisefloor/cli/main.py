@@ -5,11 +5,12 @@ from importlib.metadata import entry_points
 from typing import NoReturn
 
 import typer
+from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from noisefloor.cli import db, gate, jobs, schema, serve, trend, up
-from noisefloor.errors import NoisefloorError, UnavailableError
+from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
 ERROR_EXIT = 2
@@ -45,6 +46,12 @@ def run() -> None:
     except DBAPIError as error:
         cause = str(error.orig).strip().splitlines()[0]
         _say(UnavailableError(f"the database cannot be used: {cause}"))
+    except CommandError as error:
+        _say(SettingsError(f"the schema cannot be changed: {error}"))
+    except Exception:  # noqa: BLE001 - the end of the line: it is shown whole
+        # Exit code 1 says `regressed`, so a fault of our own must not end with Python's.
+        Console(stderr=True).print_exception(width=None)
+        sys.exit(ERROR_EXIT)
 
 
 def _say(error: NoisefloorError) -> NoReturn:

@@ -1,11 +1,13 @@
 """serve: the API and the dashboard, without a worker."""
 
 import socket
+import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 from sqlalchemy.engine import make_url
 
@@ -45,17 +47,25 @@ def sole_writer(given: Settings) -> AbstractContextManager[None]:
     return only_writer(given.sqlite_path) if given.sqlite_path else nullcontext()
 
 
-def server(given: Settings, app: object) -> uvicorn.Server:
+def server(given: Settings, app: FastAPI) -> uvicorn.Server:
     """The HTTP server of the settings."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]  # uvicorn types an application more narrowly than ASGI does
-            host=given.host,
-            port=given.port,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE_S,
-        )
+    config = uvicorn.Config(
+        app, host=given.host, port=given.port, log_level="warning", timeout_graceful_shutdown=GRACE_S
     )
+    return Server(config, app.state.service.stopping)
+
+
+class Server(uvicorn.Server):
+    """A server whose waiting requests and streams hear at once that it stops."""
+
+    def __init__(self, config: uvicorn.Config, stopping: threading.Event) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let go of whoever waits, and then of the connections."""
+        self._stopping.set()
+        await super().shutdown(sockets)
 
 
 def listen(given: Settings) -> socket.socket:
@@ -65,7 +75,7 @@ def listen(given: Settings) -> socket.socket:
         return socket.create_server((given.host, given.port), family=family)
     except OSError as error:
         raise UnavailableError(
-            f"{given.host} port {given.port}: {error.strerror}; --port takes another"
+            f"{given.host} port {given.port}: {error.strerror}; --host and --port take others"
         ) from None
 
 

@@ -15,7 +15,7 @@ from noisefloor.cli.serve import Database, Host, Port, announce, listen, say, se
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.local import LocalDispatch
-from noisefloor.errors import NoisefloorError
+from noisefloor.errors import InvalidRequestError, NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
@@ -38,6 +38,8 @@ def up(
     from noisefloor_workers.worker import Worker
 
     require_torch()
+    if leave and submit is None:
+        raise InvalidRequestError("--exit belongs to --submit: without a job there is nothing to wait for")
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -78,7 +80,8 @@ class Submission:
                 print_result(own, job, Format.HUMAN)
                 self.exit_code = job.verdict.exit_code
         except NoisefloorError as error:
-            say.print(error.detail, markup=False)
+            if not service.should_exit:
+                say.print(error.detail, markup=False)
         finally:
             if self._leave:
                 service.should_exit = True

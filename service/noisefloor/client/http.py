@@ -10,7 +10,7 @@ import httpx
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
-from noisefloor.errors import NoisefloorError, UnavailableError
+from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0
 PAGE = 200
@@ -39,7 +39,10 @@ class Client:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
         self.project = project
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)
+        try:
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise InvalidRequestError(f"the address or the token cannot be sent: {error}") from None
 
     def __enter__(self) -> Self:
         return self
@@ -102,13 +105,18 @@ class Client:
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         try:
             response = self._http.request(method, f"/v1/projects/{self.project}{path}", **options)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(error) from None
         if response.is_error:
             raise _refusal(response)
-        return response.json()
+        try:
+            return response.json()
+        except ValueError:
+            raise UnavailableError(
+                f"{response.url} answered something else than JSON: is it Noisefloor?"
+            ) from None
 
-    def _unavailable(self, error: httpx.HTTPError) -> UnavailableError:
+    def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"no service answers at {self.url} ({error}); `noisefloor up` starts one")
 
 

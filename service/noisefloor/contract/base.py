@@ -2,15 +2,20 @@
 
 import difflib
 from collections.abc import Hashable, Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 # Postgres refuses U+0000 in text, so no text of ours carries it.
 Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
 LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+# A moment that every database and every zone can hold.
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))
+]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
@@ -31,7 +36,7 @@ class Value(BaseModel):
         accepted = [field.alias or name for name, field in cls.model_fields.items()]
         unknown = [key for key in data if key not in accepted and key not in cls.model_fields]
         if unknown:
-            key = str(unknown[0])
+            key = str(unknown[0]).encode("utf-8", "replace").decode()
             near = difflib.get_close_matches(key, accepted, n=1)
             raise PydanticCustomError(
                 "unknown_key",

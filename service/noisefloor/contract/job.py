@@ -3,9 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from noisefloor.contract.base import Name, Text, Value, refuse_repeats
+from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
 from noisefloor.contract.lane import Lanes
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.scheme import Scheme
@@ -34,7 +34,7 @@ class Git(Value):
     repository: Text | None = None
     branch: Text | None = None
     sha: Sha | None = None
-    committed_at: AwareDatetime | None = None
+    committed_at: Moment | None = None
     ancestors: Annotated[tuple[Sha, ...], Field(max_length=100)] = ()
 
 

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from noisefloor.contract.base import Value, refuse_repeats
 
@@ -83,8 +84,23 @@ class Scheme(Quantization):
         if isinstance(floor_db, int | float) and isinstance(edges, list | tuple):
             if len(edges) != 1:
                 raise ValueError("one floor_db for several edges: give a mapping from edge to dB")
-            data["floor_db"] = {edges[0]: floor_db}
+            # What is no text is no edge: the edges' own error says so.
+            data["floor_db"] = {edges[0]: floor_db} if isinstance(edges[0], str) else {}
         return data
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The short forms are part of what a user may write, so editors know them too."""
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        properties = schema["properties"]
+        properties["edge"] = {**properties["edges"]["items"], "description": "short for edges with one entry"}
+        properties["floor_db"] = {"anyOf": [{"type": "number"}, properties["floor_db"]]}
+        schema["required"].remove("edges")
+        schema["oneOf"] = [{"required": ["edge"]}, {"required": ["edges"]}]
+        return reference
 
     @model_validator(mode="after")
     def _floors_stand_under_edges(self) -> Self:

@@ -58,6 +58,12 @@ class Inputs(Value):
         default=1.0, description="upper end of uniform; mean + one standard deviation of normal"
     )
 
+    @model_validator(mode="after")
+    def _low_is_not_above_high(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
     @property
     def size_bytes(self) -> int:
         return math.prod(self.shape) * FLOAT32_BYTES

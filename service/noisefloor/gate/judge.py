@@ -166,7 +166,9 @@ def _floor(evidence: Evidence) -> Finding | None:
         return Finding(verdict=Verdict.PASS, rule="floor_db", message="exact")
     if figure.kind is FigureKind.NOT_APPLICABLE:
         return Finding(
-            verdict=Verdict.ERROR, rule="floor_db", message="a floor in dB does not apply to integer outputs"
+            verdict=Verdict.ERROR,
+            rule="floor_db",
+            message="a floor in dB does not apply: no element of the output is a real number",
         )
     if figure.value is None:
         return Finding(

@@ -74,9 +74,9 @@ def open_engine(database: str) -> Engine:
             return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
         except (ImportError, NoSuchModuleError):
             raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
-    if url.get_backend_name() != "sqlite" or not url.database:
+    if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
         raise SettingsError(f"database {url!r} is not served; give sqlite:///path or postgresql://…")
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

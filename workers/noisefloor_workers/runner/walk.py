@@ -28,12 +28,15 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     yield Step(text=f"loading {task.subject.label}")
     started_s = time.monotonic()
     try:
-        bench = Bench(load(task.subject, task.import_allow))
+        subject = load(task.subject, task.import_allow)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
-        for cell in task.cells:
-            yield CellFinished(
-                result=ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s)
-            )
+        yield from _all_end(task, error, started_s)
+        return
+    yield Step(text=f"running {task.subject.label} in float32")
+    try:
+        bench = Bench(subject)
+    except BaseException as error:  # noqa: BLE001 - as above
+        yield from _all_end(task, error, started_s)
         return
     for quantization, cells in groupby(
         in_walking_order(task.cells), key=lambda cell: cell.scheme.quantization
@@ -43,6 +46,11 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
             yield CellStarted(cell=cell.cell)
             yield Step(text=f"{quantization.label} on {cell.lane.label}")
             yield CellFinished(result=_measured(bench, cell, calibration))
+
+
+def _all_end(task: ShardTask, error: BaseException, started_s: float) -> Iterator[CellFinished]:
+    for cell in task.cells:
+        yield CellFinished(result=ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s))
 
 
 def in_walking_order(cells: tuple[CellTask, ...]) -> list[CellTask]:
