@@ -66,7 +66,7 @@ def test_death_while_loading_concerns_all_cells(runner: Runner, shard: Shard) ->
 
     assert {result.status for result in results.values()} == {CellStatus.CRASHED}
     assert {result.reason for result in results.values()} == {
-        "the process was killed by SIGKILL, at: loading subjects_under_test.misbehaving:build"
+        "the process was killed by SIGKILL, at: running subjects_under_test.misbehaving:build in float32"
     }
 
 
