@@ -8,24 +8,31 @@ from pydantic_core import CoreSchema
 
 from noisefloor.contract.base import Value, refuse_repeats
 
-Flow = Literal["eager"]
+Flow = Literal["eager", "fx"]
 Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only"]
 Granularity = Literal["per_tensor", "per_channel"]
 Edge = Literal[
     "float32->true",
     "float32->fake",
+    "float32->reference",
+    "fake->reference",
     "fake->true",
+    "reference->true",
     "float64->float32",
 ]
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class Variant(StrEnum):
-    """One form of the model inside a cell, from the one nearest to real numbers to what is shipped."""
+    """One form of the model inside a cell, from the one nearest to real numbers to what is shipped.
+
+    `reference` computes what the quantized model means, dequantize → float operation → quantize, in float32.
+    """
 
     FLOAT64 = "float64"
     FLOAT32 = "float32"
     FAKE = "fake"
+    REFERENCE = "reference"
     TRUE = "true"
 
 

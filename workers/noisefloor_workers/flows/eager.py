@@ -1,4 +1,4 @@
-"""Eager-mode quantization. torch marks `torch.ao.quantization` for deletion: its only use is here.
+"""Eager-mode quantization. torch marks `torch.ao.quantization` for deletion: only the flows use it.
 
 Every mode has float64 as well, the same model in double precision.
 
@@ -11,9 +11,7 @@ Every mode has float64 as well, the same model in double precision.
 """
 
 import copy
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -23,7 +21,14 @@ from torch.ao.nn.intrinsic.qat import freeze_bn_stats
 from torch.ao.nn.quantized import DeQuantize
 
 from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, ends
-from noisefloor_workers.flows.protocol import Calibrated, CalibrationError, Unsupported
+from noisefloor_workers.flows.observers import (
+    layer_name,
+    qconfig,
+    quiet,
+    require_finite_weights,
+    require_sound_observers,
+)
+from noisefloor_workers.flows.protocol import Calibrated, Unsupported
 
 ao: Any = quantization  # half of its functions carry no types
 
@@ -36,7 +41,6 @@ VARIANTS: dict[Mode, tuple[Variant, ...]] = {
 }
 FLOATS = (Variant.FLOAT64, Variant.FLOAT32)
 DYNAMIC_LAYERS = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-OBSERVER_PARTS = frozenset({"activation_post_process", "weight_fake_quant"})
 
 
 class Eager:
@@ -60,16 +64,16 @@ class Eager:
     ) -> Calibrated:
         if quantization.mode == "dynamic":
             return Calibrated(module=_dynamic(model), quantization=quantization)
-        with _quiet():
+        with quiet():
             prepared = _prepare(copy.deepcopy(model), quantization)
-            _require_finite_weights(prepared)
+            require_finite_weights(prepared, _layer)
             try:
                 prepared(calibration.clone())
             except Exception:
                 # a fake quantizer asserts on NaN without saying where: the observers know
-                _require_sound_observers(prepared, seen_all=False)
+                require_sound_observers(prepared, _layer, seen_all=False)
                 raise
-            _require_sound_observers(prepared, seen_all=True)
+            require_sound_observers(prepared, _layer, seen_all=True)
             prepared.apply(ao.enable_fake_quant)
             prepared.apply(ao.disable_observer)
         return Calibrated(module=prepared, quantization=quantization)
@@ -80,7 +84,7 @@ class Eager:
             raise Unsupported(f"eager {mode} derives: {', '.join(VARIANTS[mode][1:])}; not {variant}")
         if variant is Variant.FAKE:
             return calibrated.module
-        with _quiet():
+        with quiet():
             if mode == "dynamic":
                 layers = dict.fromkeys(DYNAMIC_LAYERS, qconfig(calibrated.quantization))
                 quantized: nn.Module = ao.quantize_dynamic(calibrated.module, layers)
@@ -105,32 +109,6 @@ class Eager:
             for hook in hooks:
                 hook.remove()
         return steps[0] if len(steps) == 1 and steps[0] > 0 else None
-
-
-def qconfig(quantization: Quantization) -> Any:
-    """The observers of a quantization: torch's own defaults, by name, wherever one exists.
-
-    Those use 7 of the 8 bits for activations; `reduce_range=False` widens the same observers.
-    """
-    mode, per_channel = quantization.mode, quantization.granularity == "per_channel"
-    if mode == "dynamic":
-        return ao.per_channel_dynamic_qconfig if per_channel else ao.default_dynamic_qconfig
-    if mode == "static":
-        base = ao.default_per_channel_qconfig if per_channel else ao.default_qconfig
-        wide = ao.MinMaxObserver.with_args(dtype=torch.quint8, quant_min=0, quant_max=255)
-    else:
-        by_mode = {
-            "qat": ao.default_qat_qconfig,
-            "weight_only": ao.default_weight_only_qconfig,
-            "activation_only": ao.default_activation_only_qconfig,
-        }
-        base = by_mode[mode]
-        if per_channel:
-            base = base._replace(weight=ao.default_per_channel_weight_fake_quant)
-        wide = ao.default_fake_quant.with_args(reduce_range=False)
-    if quantization.reduce_range or mode == "weight_only":
-        return base
-    return base._replace(activation=wide)
 
 
 def _prepare(model: nn.Module, quantization: Quantization) -> nn.Module:
@@ -158,49 +136,11 @@ def _dynamic(model: nn.Module) -> nn.Module:
     if not any(isinstance(part, DYNAMIC_LAYERS) for part in model.modules()):
         names = ", ".join(layer.__name__ for layer in DYNAMIC_LAYERS)
         raise Unsupported(f"eager dynamic finds nothing to quantize in this model; it quantizes: {names}")
-    _require_finite_weights(model)
+    require_finite_weights(model)
     return copy.deepcopy(model)
-
-
-def _require_finite_weights(module: nn.Module) -> None:
-    for name, parameter in module.named_parameters():
-        bad = parameter.numel() - int(torch.isfinite(parameter).sum())
-        if bad:
-            layer, _, kind = name.rpartition(".")
-            reason = f"{bad} of {parameter.numel()} values of its {kind} are not finite"
-            raise CalibrationError(_layer(layer), reason)
-
-
-def _require_sound_observers(module: nn.Module, *, seen_all: bool) -> None:
-    """Refuse an observer that saw nothing, or NaN, or gives no finite positive scale; name its layer."""
-    for name, part in module.named_modules():
-        if not isinstance(part, ao.ObserverBase) or not hasattr(part, "min_val"):
-            continue
-        low, high = torch.as_tensor(part.min_val), torch.as_tensor(part.max_val)
-        if low.numel() == 0 or bool((low > high).any()):
-            if seen_all:
-                raise CalibrationError(_layer(name), "its observer saw no data during calibration")
-            continue
-        if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
-            raise CalibrationError(_layer(name), "its observer saw NaN or infinity during calibration")
-        scale, _zero_point = part.calculate_qparams()
-        if not (torch.isfinite(scale).all() and (scale > 0).all()):
-            raise CalibrationError(_layer(name), "the range its observer saw gives no finite positive scale")
 
 
 def _layer(path: str) -> str:
     """The model's own name of a layer: without the wrapper before it and the observers behind it."""
-    parts = [part for part in path.split(".") if part not in OBSERVER_PARTS]
-    if parts[:1] == ["module"]:
-        parts = parts[1:]
-    return ".".join(parts) or "model"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what torch says of its own quantization: that it will go, and that `reduce_range` will."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.ao")
-        warnings.filterwarnings("ignore", message=".*reduce_range.*", category=UserWarning)
-        warnings.filterwarnings("ignore", message="torch.quantize_per_tensor, ", category=UserWarning)
-        yield
+    head, _, rest = path.partition(".")
+    return layer_name(rest if head == "module" else path)

@@ -1,7 +1,7 @@
 """Measuring the cells of one subject, with whatever they share computed once.
 
-Over engines are shared: the data, the float32 and float64 outputs, the calibrated model, and the output of
-`fake`. Only conversion and the run of `true` belong to an engine.
+Over engines are shared: the data, the float32 and float64 outputs, the calibrated model, and the outputs of
+`fake` and `reference`. Only conversion and the run of `true` belong to an engine.
 """
 
 import copy
@@ -25,13 +25,19 @@ FORWARD_SEED = 0
 class Calibration:
     """One quantization of the subject: calibrated at the first need, and not again after it failed."""
 
-    def __init__(self, flow: Flow, quantization: Quantization, subject: LoadedSubject) -> None:
-        self.flow = flow
+    def __init__(self, quantization: Quantization, subject: LoadedSubject) -> None:
         self.quantization = quantization
         self._subject = subject
         self._calibrated: Calibrated | None = None
         self._failure: BaseException | None = None
-        self._fake_output: object = None
+        self._outputs: dict[Variant, object] = {}
+
+    @property
+    def flow(self) -> Flow:
+        name = self.quantization.flow
+        if name not in FLOWS:
+            raise Unsupported(f"flow {name} is not part of this worker; it has: {', '.join(FLOWS)}")
+        return FLOWS[name]
 
     def calibrated(self) -> Calibrated:
         if self._failure is not None:
@@ -47,12 +53,12 @@ class Calibration:
                 raise
         return self._calibrated
 
-    def fake_output(self) -> object:
-        """The output of the variant that no engine takes part in."""
-        if self._fake_output is None:
-            model = self.flow.variant(self.calibrated(), Variant.FAKE)
-            self._fake_output = forward(model, self._subject.evaluation)
-        return self._fake_output
+    def output(self, variant: Variant) -> object:
+        """The output of a variant that no engine takes part in."""
+        if variant not in self._outputs:
+            model = self.flow.variant(self.calibrated(), variant)
+            self._outputs[variant] = forward(model, self._subject.evaluation)
+        return self._outputs[variant]
 
 
 class Bench:
@@ -64,7 +70,7 @@ class Bench:
         self._float64: object = None
 
     def calibration(self, quantization: Quantization) -> Calibration:
-        return Calibration(FLOWS[quantization.flow], quantization, self._subject)
+        return Calibration(quantization, self._subject)
 
     def measure(self, task: CellTask, calibration: Calibration) -> CellResult:
         """Run one cell. What goes wrong is raised."""
@@ -104,8 +110,8 @@ class Bench:
         step = None
         if Variant.FLOAT64 in needed:
             outputs[Variant.FLOAT64] = self._float64_output()
-        if Variant.FAKE in needed:
-            outputs[Variant.FAKE] = calibration.fake_output()
+        for variant in needed & {Variant.FAKE, Variant.REFERENCE}:
+            outputs[variant] = calibration.output(variant)
         if Variant.TRUE in needed:
             true = calibration.flow.variant(calibrated, Variant.TRUE)
             outputs[Variant.TRUE] = forward(true, self._subject.evaluation)

@@ -1,0 +1,256 @@
+"""FX graph-mode quantization, on the part of torch that is marked for deletion as a whole.
+
+Every mode has float64 as well, the same model in double precision.
+
+| mode | variants | how |
+|---|---|---|
+| static | float32, reference, true | observers in the traced graph, calibration, conversion |
+| dynamic | float32, reference, true | int8 weights; activations are observed as they come |
+| qat | float32, fake, reference, true | fake quantization calibrated without training, then conversion |
+
+`reference` is the converted graph before it is lowered to kernels: quantize, dequantize, float32 operation.
+What is lowered differs in more than rounding where a layer is called twice: `true` then has one output scale
+for both calls, that of the last one.
+"""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.ao import quantization
+from torch.ao.quantization import quantize_fx
+from torch.ao.quantization.backend_config import BackendConfig, get_native_backend_config
+from torch.ao.quantization.fx.tracer import QuantizationTracer
+from torch.fx import GraphModule, Interpreter, Node
+
+from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, ends
+from noisefloor_workers.flows.observers import (
+    layer_name,
+    qconfig,
+    quiet,
+    require_finite_weights,
+    require_sound_observers,
+)
+from noisefloor_workers.flows.protocol import Calibrated, Unsupported
+from noisefloor_workers.numerics.digest import output_digest
+from noisefloor_workers.numerics.leaves import leaves
+
+ao: Any = quantization  # half of its functions carry no types
+fx: Any = quantize_fx
+
+VARIANTS: dict[Mode, tuple[Variant, ...]] = {
+    "static": (Variant.FLOAT32, Variant.REFERENCE, Variant.TRUE),
+    "dynamic": (Variant.FLOAT32, Variant.REFERENCE, Variant.TRUE),
+    "qat": (Variant.FLOAT32, Variant.FAKE, Variant.REFERENCE, Variant.TRUE),
+}
+DERIVED = frozenset({Variant.FAKE, Variant.REFERENCE, Variant.TRUE})
+REASON_CHARS = 300
+FORWARD_SEED = 0
+REDUCED_MAX = 127
+SMALLEST_STEP = 6.0999998822808266e-05  # torch's 6.1e-5f
+STEP_OF_ZEROS = 0.1  # torch's
+# Each takes `reduce_range` last, which torch fills in from the engine.
+OBSERVED_AS_THEY_COME: tuple[Any, ...] = (
+    torch.quantize_per_tensor_dynamic,
+    torch.ops.quantized.linear_dynamic,
+    torch.ops.quantized.linear_relu_dynamic,
+)
+
+
+class Fx:
+    """`prepare_fx` or `prepare_qat_fx`, `convert_fx` or `convert_to_reference_fx`."""
+
+    def supports(self, quantization: Quantization, edges: Iterable[Edge]) -> str | None:
+        mode = quantization.mode
+        if mode not in VARIANTS:
+            return (
+                f"fx has no mode {mode}: prepare_qat_fx needs an observer on either side of a layer; "
+                f"it has: {', '.join(VARIANTS)}"
+            )
+        if mode == "dynamic" and not quantization.reduce_range:
+            return "fx dynamic leaves the range to the kernels: reduce_range true is the only one"
+        offered = (Variant.FLOAT64, *VARIANTS[mode])
+        for edge in edges:
+            lacking = [end for end in ends(edge) if end not in offered]
+            if lacking:
+                return f"fx {mode} has no variant {lacking[0]} for {edge}; it has: {', '.join(offered)}"
+        return None
+
+    def calibrate(
+        self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
+    ) -> Calibrated:
+        mode = quantization.mode
+        with quiet():
+            # weights by the model's own names: fusion renames layers
+            require_finite_weights(_faithful_trace(model, calibration, training=mode == "qat"))
+            prepared = _prepare(copy.deepcopy(model), quantization, calibration)
+            layers = _observed_layers(prepared)
+            if not layers:
+                raise Unsupported(f"fx {mode} finds nothing to quantize in this model")
+            if mode != "dynamic":
+                _show(prepared, calibration, layers)
+        return Calibrated(module=prepared, quantization=quantization)
+
+    def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
+        mode = calibrated.quantization.mode
+        derived = [offered for offered in VARIANTS.get(mode, ()) if offered in DERIVED]
+        if variant not in derived:
+            raise Unsupported(f"fx {mode} derives: {', '.join(derived)}; not {variant}")
+        if variant is Variant.FAKE:
+            return calibrated.module
+        convert = fx.convert_to_reference_fx if variant is Variant.REFERENCE else fx.convert_fx
+        with quiet():
+            converted: GraphModule = convert(
+                copy.deepcopy(calibrated.module), backend_config=_backend_config()
+            )
+        return _with_reduced_range(converted) if mode == "dynamic" else converted
+
+    def output_step(self, module: nn.Module, inputs: torch.Tensor) -> float | None:
+        if not isinstance(module, GraphModule):
+            return None
+        given = module.graph.output_node().all_input_nodes
+        if len(given) != 1 or (given[0].op, given[0].target) != ("call_method", "dequantize"):
+            return None
+        probe = _StepProbe(module, given[0])
+        probe.run(inputs.clone())
+        return probe.step
+
+
+class _StepProbe(Interpreter):
+    """Runs a graph and notes the quantization step of what one node dequantizes."""
+
+    def __init__(self, module: GraphModule, dequantize: Node) -> None:
+        super().__init__(module)
+        self.step: float | None = None
+        self._dequantize = dequantize
+
+    def run_node(self, n: Node) -> Any:
+        if n is self._dequantize:
+            (tensor,), _ = self.fetch_args_kwargs_from_env(n)
+            if tensor.is_quantized and tensor.qscheme() == torch.per_tensor_affine:
+                self.step = tensor.q_scale()
+        return super().run_node(n)
+
+
+def _backend_config() -> BackendConfig:
+    """The patterns that are quantized: one list for all engines, though onednn has more of its own."""
+    return get_native_backend_config()
+
+
+def _mapping(quantization: Quantization) -> Any:
+    """The same observers everywhere but where a kind of layer takes no other than torch's own.
+
+    Sigmoid and its like have a fixed output range; PReLU and transposed convolutions have weights of their
+    own, per tensor always. All else that is not observed so would stay float, or be lowered wrongly.
+    """
+    everywhere = qconfig(quantization)
+    mapping = ao.QConfigMapping().set_global(everywhere)
+    if quantization.mode == "dynamic":
+        return mapping
+    fixed = (ao.FixedQParamsObserver, ao.FixedQParamsFakeQuantize)
+    own = (
+        ao.get_default_qat_qconfig_mapping()
+        if quantization.mode == "qat"
+        else ao.get_default_qconfig_mapping()
+    )
+    for kind, theirs in own.object_type_qconfigs.items():
+        is_fixed = isinstance(theirs.activation(), fixed)
+        mapping.set_object_type(kind, theirs if is_fixed else everywhere._replace(weight=theirs.weight))
+    return mapping
+
+
+def _prepare(model: nn.Module, quantization: Quantization, data: torch.Tensor) -> GraphModule:
+    """Trace, fuse by pattern and insert observers; torch never runs the model on the data."""
+    training = quantization.mode == "qat"
+    prepare = fx.prepare_qat_fx if training else fx.prepare_fx
+    prepared: GraphModule = prepare(
+        model.train(training), _mapping(quantization), (data,), backend_config=_backend_config()
+    )
+    prepared.eval()
+    prepared.apply(ao.disable_fake_quant)
+    return prepared
+
+
+def _show(prepared: GraphModule, calibration: torch.Tensor, layers: dict[str, str]) -> None:
+    """Let the observers see the calibration data, and refuse those that are not fit to quantize with."""
+
+    def named(path: str) -> str:
+        return layers.get(path.partition(".")[0]) or layer_name(path)
+
+    try:
+        prepared(calibration.clone())
+    except Exception:
+        # a fake quantizer asserts on NaN without saying where: the observers know
+        require_sound_observers(prepared, named, seen_all=False)
+        raise
+    require_sound_observers(prepared, named, seen_all=True)
+    prepared.apply(ao.enable_fake_quant)
+    prepared.apply(ao.disable_observer)
+
+
+def _observed_layers(prepared: GraphModule) -> dict[str, str]:
+    """What each observer in the graph observes: a layer by its path, a function or an input by its name."""
+    parts = dict(prepared.named_modules(remove_duplicate=False))
+    observed: dict[str, str] = {}
+    for node in prepared.graph.nodes:
+        if node.op == "call_module" and isinstance(parts[node.target], ao.ObserverBase | ao.FakeQuantizeBase):
+            source = node.args[0]
+            observed[node.target] = str(source.target) if source.op == "call_module" else source.name
+    return observed
+
+
+def _faithful_trace(model: nn.Module, data: torch.Tensor, *, training: bool) -> GraphModule:
+    """The layers in use; refuses a model that cannot be traced, or that the trace does not compute.
+
+    A trace keeps one path, and what the model drew or decided in the mode that `prepare` traces in (qat: in
+    training). Where that gives another output on the calibration data, its figure would be another model's.
+    """
+    twin = copy.deepcopy(model)
+    expected = _output_digest(twin, data)
+    try:
+        trace = GraphModule(twin, QuantizationTracer([], []).trace(twin.train(training)))
+    except Exception as error:
+        # the float model runs: what it raises under the tracer is the tracer's
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Unsupported(f"fx cannot trace this model: {said[:REASON_CHARS]}") from error
+    if _output_digest(trace.eval(), data) != expected:
+        raise Unsupported("fx traces this model, but the trace gives another output than the model")
+    return trace
+
+
+def _output_digest(module: nn.Module, data: torch.Tensor) -> str:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FORWARD_SEED)
+        return output_digest(leaves(module(data.clone())))
+
+
+def _with_reduced_range(converted: GraphModule) -> GraphModule:
+    """7 of the 8 bits for activations observed as they come, which is what layers ask of their kernels.
+
+    torch's conversion takes the range from the engine bound at that moment, for functions and for the
+    reference, and its quantization from the engine bound when it runs: qnnpack has no reduced range.
+    """
+    for node in converted.graph.nodes:
+        if node.op == "call_function" and node.target in OBSERVED_AS_THEY_COME:
+            tensor, second, _range_of_engine = node.args
+            node.args = (tensor, second, True)
+            if node.target == torch.quantize_per_tensor_dynamic:
+                node.target = _quantized_as_it_comes
+    converted.recompile()
+    return converted
+
+
+def _quantized_as_it_comes(tensor: torch.Tensor, dtype: torch.dtype, *_range: bool) -> torch.Tensor:
+    """What `torch.quantize_per_tensor_dynamic` does with `reduce_range`, to the bit, whatever the engine.
+
+    step = (max(x, 0) - min(x, 0)) / 127 in double precision, at least SMALLEST_STEP; zero is at -min / step.
+    Torch keeps this in C++ (`ChooseQuantizationParams`), where qnnpack has no reduced range.
+    """
+    low, high = (bound.item() for bound in torch.aminmax(tensor))
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = (high - low) / REDUCED_MAX
+    if step == 0:
+        return torch.quantize_per_tensor(tensor, STEP_OF_ZEROS, 0, dtype)
+    return torch.quantize_per_tensor(tensor, max(step, SMALLEST_STEP), round(-low / step), dtype)
