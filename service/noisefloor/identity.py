@@ -60,7 +60,7 @@ def series_identity(
         "engine": lane.engine,
         "device": lane.device,
         "isa": lane.isa,
-        "batch": subject.data.evaluation.shape[0],
+        "batch": subject.data.evaluation.samples,
         "metric": metric,
         "place": place,
     }

@@ -11,11 +11,13 @@ from torch.ao import quantization as ao
 
 from noisefloor.contract.lane import Engine, Lane
 from noisefloor.contract.scheme import Edge, Granularity, Mode, Quantization, Variant
-from noisefloor_workers.flows import FLOWS, CalibrationError, Unsupported
+from noisefloor_workers.flows import CalibrationError, Unsupported, flow_named
 from noisefloor_workers.flows.eager import Eager, qconfig
 from noisefloor_workers.lanes.engine import bound
 from noisefloor_workers.subjects import imported
+from noisefloor_workers.subjects.inputs import ModelInputs
 
+LANE = Lane(engine="x86")  # the engine that is bound is what counts
 DATA = torch.rand(16, 4, generator=torch.Generator().manual_seed(1))
 OFFERED: dict[Mode, set[Edge]] = {
     "static": {"float32->true"},
@@ -24,6 +26,10 @@ OFFERED: dict[Mode, set[Edge]] = {
     "weight_only": {"float32->fake"},
     "activation_only": {"float32->fake"},
 }
+
+
+def given(*tensors: torch.Tensor) -> ModelInputs:
+    return ModelInputs(args=tensors)
 
 
 def quantization(**changes: Any) -> Quantization:
@@ -41,7 +47,7 @@ def model(factory: str, **args: float) -> nn.Module:
 def test_supports_what_the_mode_offers_and_says_why_not(
     mode: Mode, granularity: Granularity, edge: Edge
 ) -> None:
-    reason = FLOWS["eager"].supports(quantization(mode=mode, granularity=granularity), [edge])
+    reason = flow_named("eager").supports(quantization(mode=mode, granularity=granularity), [edge])
 
     if mode == "activation_only" and granularity == "per_channel":
         assert reason is not None
@@ -92,7 +98,7 @@ def test_calibration_leaves_the_float_model_as_it_was(importable: Path) -> None:
     assert importable
     float_model = model("linear")
     before = float_model(DATA)
-    Eager().calibrate(float_model, quantization(), DATA)
+    Eager().calibrate(float_model, quantization(), given(DATA))
 
     assert torch.equal(float_model(DATA), before)
 
@@ -100,8 +106,8 @@ def test_calibration_leaves_the_float_model_as_it_was(importable: Path) -> None:
 def test_output_step_is_the_scale_of_the_last_dequantization(importable: Path) -> None:
     assert importable
     flow = Eager()
-    true = flow.variant(flow.calibrate(model("linear"), quantization(), DATA), Variant.TRUE)
-    step = flow.output_step(true, DATA)
+    true = flow.variant(flow.calibrate(model("linear"), quantization(), given(DATA)), Variant.TRUE, LANE)
+    step = flow.output_step(true, given(DATA))
 
     assert step == pytest.approx(true.module.fc.scale)
     assert not any(part._forward_pre_hooks for part in true.modules())
@@ -112,7 +118,7 @@ def test_variant_that_the_mode_lacks_is_unsupported(importable: Path, variant: V
     assert importable
     flow = Eager()
     with pytest.raises(Unsupported, match="eager static derives: true; not"):
-        flow.variant(flow.calibrate(model("linear"), quantization(), DATA), variant)
+        flow.variant(flow.calibrate(model("linear"), quantization(), given(DATA)), variant, LANE)
 
 
 @pytest.mark.parametrize("mode", ["static", "qat"])
@@ -122,7 +128,7 @@ def test_variant_that_the_mode_lacks_is_unsupported(importable: Path, variant: V
         ("mixed", {}, DATA, "unused", "saw no data"),
         ("linear", {"weight": float("nan")}, DATA, "fc", "1 of 16 values of its weight are not finite"),
         ("linear", {"weight": 3e38}, DATA * 3e38, "fc", "saw NaN or infinity"),
-        ("linear", {}, DATA * float("nan"), "quant", "saw NaN or infinity"),
+        ("linear", {}, DATA * float("nan"), "input 0", "saw NaN or infinity"),
     ],
 )
 def test_unsound_observer_is_an_error_with_the_layers_name(
@@ -137,7 +143,7 @@ def test_unsound_observer_is_an_error_with_the_layers_name(
 ) -> None:
     assert importable
     with pytest.raises(CalibrationError, match=reason) as caught:
-        Eager().calibrate(model(factory, **args), quantization(mode=mode), inputs)
+        Eager().calibrate(model(factory, **args), quantization(mode=mode), given(inputs))
 
     assert caught.value.layer == layer
     assert str(caught.value).startswith(f"layer '{layer}': ")
@@ -147,7 +153,7 @@ def test_range_that_overflows_gives_no_scale(importable: Path) -> None:
     assert importable
     inputs = torch.tensor([[3e38, -3e38, 0.0, 0.0]])
     with pytest.raises(CalibrationError, match="no finite positive scale"):
-        Eager().calibrate(model("linear", weight=0.0), quantization(), inputs)
+        Eager().calibrate(model("linear", weight=0.0), quantization(), given(inputs))
 
 
 @pytest.mark.parametrize("engine", [e for e in torch.backends.quantized.supported_engines if e != "none"])
@@ -158,15 +164,17 @@ def test_dynamic_is_torchs_own_dynamic_quantization(engine: Engine, granularity:
     with bound(Lane(engine=engine, threads=torch.get_num_threads())):
         expected = ao.quantize_dynamic(subject, layers)(DATA)
         flow = Eager()
-        calibrated = flow.calibrate(subject, quantization(mode="dynamic", granularity=granularity), DATA)
-        found = flow.variant(calibrated, Variant.TRUE)(DATA)
+        calibrated = flow.calibrate(
+            subject, quantization(mode="dynamic", granularity=granularity), given(DATA)
+        )
+        found = flow.variant(calibrated, Variant.TRUE, LANE)(DATA)
     assert torch.equal(found, expected)
     assert not torch.equal(found, subject(DATA))
 
 
 def test_dynamic_refuses_a_model_without_anything_to_quantize() -> None:
     with pytest.raises(Unsupported, match="it quantizes: Linear, LSTM"):
-        Eager().calibrate(nn.Sequential(nn.Conv2d(3, 3, 1)), quantization(mode="dynamic"), DATA)
+        Eager().calibrate(nn.Sequential(nn.Conv2d(3, 3, 1)), quantization(mode="dynamic"), given(DATA))
 
 
 def test_dynamic_has_no_range_to_reduce() -> None:

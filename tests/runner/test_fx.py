@@ -20,16 +20,18 @@ from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Engine, Lane
 from noisefloor.contract.measurement import CellResult
 from noisefloor.contract.scheme import Edge, Granularity, Mode, Quantization, Variant
-from noisefloor_workers.flows import FLOWS, Calibrated, CalibrationError, Unsupported, fx
+from noisefloor_workers.flows import FLOWS, Calibrated, CalibrationError, Unsupported, flow_named, fx
 from noisefloor_workers.flows.fx import Fx
 from noisefloor_workers.flows.observers import qconfig
 from noisefloor_workers.lanes.engine import bound
 from noisefloor_workers.runner.messages import CellFinished, ShardTask
 from noisefloor_workers.runner.walk import walk
 from noisefloor_workers.subjects import imported
+from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.zoo import ZOO
 
 ENGINES: list[Engine] = [e for e in torch.backends.quantized.supported_engines if e != "none"]
+LANE = Lane(engine="x86")  # the engine that is bound is what counts
 DATA = torch.rand(16, 4, generator=torch.Generator().manual_seed(1))
 IMAGES = torch.rand(16, 3, 15, 15, generator=torch.Generator().manual_seed(2))
 MODES: tuple[Mode, ...] = ("static", "dynamic", "qat")
@@ -97,6 +99,10 @@ def _one_thread(importable: Path) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+def given(*tensors: torch.Tensor) -> ModelInputs:
+    return ModelInputs(args=tensors)
+
+
 def quantization(**changes: Any) -> Quantization:
     return Quantization.model_validate({"flow": "fx", "mode": "static", **changes})
 
@@ -134,7 +140,7 @@ def prepared_by_torch(subject: nn.Module, mode: Mode, granularity: Granularity) 
 def test_supports_what_the_mode_offers_and_says_why_not(
     mode: Mode, granularity: Granularity, edge: Edge
 ) -> None:
-    reason = FLOWS["fx"].supports(quantization(mode=mode, granularity=granularity), [edge])
+    reason = flow_named("fx").supports(quantization(mode=mode, granularity=granularity), [edge])
 
     if edge in OFFERED[mode]:
         assert reason is None
@@ -163,17 +169,17 @@ def test_variants_are_torchs_own_to_the_bit(name: str, mode: Mode, granularity: 
     flow = Fx()
     with torch.no_grad():
         theirs = prepared_by_torch(subject, mode, granularity)
-        ours = flow.calibrate(subject, quantization(mode=mode, granularity=granularity), IMAGES)
+        ours = flow.calibrate(subject, quantization(mode=mode, granularity=granularity), given(IMAGES))
         if mode == "qat":
-            assert torch.equal(flow.variant(ours, Variant.FAKE)(IMAGES), theirs(IMAGES))
+            assert torch.equal(flow.variant(ours, Variant.FAKE, LANE)(IMAGES), theirs(IMAGES))
         # x86 is where torch's own reference has the reduced range that the kernels have
         with bound(lane("x86")):
             reference = quantize_fx.convert_to_reference_fx(copy.deepcopy(theirs))(IMAGES)
         for engine in ENGINES:
             with bound(lane(engine)):
                 true = quantize_fx.convert_fx(copy.deepcopy(theirs))(IMAGES)
-                assert torch.equal(flow.variant(ours, Variant.TRUE)(IMAGES), true)
-                assert torch.equal(flow.variant(ours, Variant.REFERENCE)(IMAGES), reference)
+                assert torch.equal(flow.variant(ours, Variant.TRUE, LANE)(IMAGES), true)
+                assert torch.equal(flow.variant(ours, Variant.REFERENCE, LANE)(IMAGES), reference)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, :UserWarning")
@@ -212,8 +218,8 @@ def test_dynamic_function_has_the_range_of_dynamic_layers_on_every_engine(engine
     outputs = []
     with torch.no_grad(), bound(lane(engine)):
         for subject in (nn.Sequential(layer), function):  # a layer alone is traced as its function
-            calibrated = flow.calibrate(subject, quantization(mode="dynamic"), DATA)
-            outputs.append(flow.variant(calibrated, Variant.TRUE)(DATA))
+            calibrated = flow.calibrate(subject, quantization(mode="dynamic"), given(DATA))
+            outputs.append(flow.variant(calibrated, Variant.TRUE, LANE)(DATA))
 
     assert torch.equal(*outputs)
 
@@ -222,10 +228,10 @@ def test_dynamic_function_has_the_range_of_dynamic_layers_on_every_engine(engine
 def test_dynamic_quantizes_recurrent_layers(kind: type[nn.Module]) -> None:
     flow, subject, sequences = Fx(), nn.Sequential(kind(4, 4)).eval(), DATA.reshape(4, 4, 4)
     with torch.no_grad(), bound(lane("x86")):
-        calibrated = flow.calibrate(subject, quantization(mode="dynamic"), sequences)
+        calibrated = flow.calibrate(subject, quantization(mode="dynamic"), given(sequences))
         expected = subject(sequences)[0]
         for variant in (Variant.REFERENCE, Variant.TRUE):
-            found = flow.variant(calibrated, variant)(sequences)[0]
+            found = flow.variant(calibrated, variant, LANE)(sequences)[0]
             assert not torch.equal(found, expected)
             torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
 
@@ -249,18 +255,18 @@ def test_layers_that_take_their_own_observers_have_them(mode: Mode, granularity:
     flow, subject = Fx(), Gated().eval()
     # not x86 or onednn, whose kernel of a transposed convolution from 3 channels to 4 is wrong by 0.8
     with torch.no_grad(), bound(lane("qnnpack")):
-        calibrated = flow.calibrate(subject, quantization(mode=mode, granularity=granularity), IMAGES)
-        true = flow.variant(calibrated, Variant.TRUE)
+        calibrated = flow.calibrate(subject, quantization(mode=mode, granularity=granularity), given(IMAGES))
+        true = flow.variant(calibrated, Variant.TRUE, LANE)
         found = true(IMAGES)
 
-    assert flow.output_step(true, IMAGES) == 1 / 256
+    assert flow.output_step(true, given(IMAGES)) == 1 / 256
     assert (found - subject(IMAGES)).abs().mean() < 0.03
 
 
 def test_calibration_leaves_the_float_model_as_it_was() -> None:
     subject = zoo("multiple-ops")
     before = subject(IMAGES)
-    Fx().calibrate(subject, quantization(mode="qat"), IMAGES)
+    Fx().calibrate(subject, quantization(mode="qat"), given(IMAGES))
 
     assert not any(part.training for part in subject.modules())
     assert torch.equal(subject(IMAGES), before)
@@ -268,8 +274,8 @@ def test_calibration_leaves_the_float_model_as_it_was() -> None:
 
 def true_step(subject: nn.Module, mode: Mode = "static") -> tuple[nn.Module, float | None]:
     flow = Fx()
-    true = flow.variant(flow.calibrate(subject, quantization(mode=mode), DATA), Variant.TRUE)
-    return true, flow.output_step(true, DATA)
+    true = flow.variant(flow.calibrate(subject, quantization(mode=mode), given(DATA)), Variant.TRUE, LANE)
+    return true, flow.output_step(true, given(DATA))
 
 
 class Several(nn.Module):
@@ -301,7 +307,7 @@ def test_output_without_a_single_quantization_has_no_step() -> None:
 def test_variant_that_the_mode_lacks_is_unsupported(variant: Variant) -> None:
     flow = Fx()
     with pytest.raises(Unsupported, match="fx static derives: reference, true; not"):
-        flow.variant(flow.calibrate(model("linear"), quantization(), DATA), variant)
+        flow.variant(flow.calibrate(model("linear"), quantization(), given(DATA)), variant, LANE)
 
 
 class Emptying(nn.Module):
@@ -337,7 +343,7 @@ def test_unsound_observer_is_an_error_with_the_layers_name(
     *, mode: Mode, subject: Callable[[], nn.Module], inputs: torch.Tensor, layer: str, reason: str
 ) -> None:
     with pytest.raises(CalibrationError, match=reason) as caught:
-        Fx().calibrate(subject(), quantization(mode=mode), inputs)
+        Fx().calibrate(subject(), quantization(mode=mode), given(inputs))
 
     assert caught.value.layer == layer
 
@@ -346,7 +352,7 @@ def test_weight_of_a_fused_layer_is_named_as_in_the_model() -> None:
     subject = zoo("multiple-ops")
     torch.nn.init.constant_(subject.bn1.weight, float("inf"))
     with pytest.raises(CalibrationError) as caught:
-        Fx().calibrate(subject, quantization(), IMAGES)
+        Fx().calibrate(subject, quantization(), given(IMAGES))
 
     assert caught.value.layer == "bn1"
 
@@ -354,7 +360,7 @@ def test_weight_of_a_fused_layer_is_named_as_in_the_model() -> None:
 def test_layer_that_nothing_calls_is_not_in_the_graph() -> None:
     subject = model("mixed")
     torch.nn.init.constant_(subject.unused.weight, float("nan"))
-    calibrated = Fx().calibrate(subject, quantization(), DATA)
+    calibrated = Fx().calibrate(subject, quantization(), given(DATA))
 
     assert "unused" not in dict(calibrated.module.named_children())
 
@@ -407,14 +413,14 @@ def test_model_that_fx_cannot_quantize_is_unsupported(
     subject: type[nn.Module], mode: Mode, reason: str
 ) -> None:
     with pytest.raises(Unsupported) as caught:
-        Fx().calibrate(subject().eval(), quantization(mode=mode), DATA)
+        Fx().calibrate(subject().eval(), quantization(mode=mode), given(DATA))
 
     assert caught.value.reason.startswith(reason)
     assert len(caught.value.reason) < 400
 
 
 def test_model_that_asks_whether_it_is_in_training_is_quantized_where_the_trace_is_not() -> None:
-    assert isinstance(Fx().calibrate(Dropping().eval(), quantization(), DATA), Calibrated)
+    assert isinstance(Fx().calibrate(Dropping().eval(), quantization(), given(DATA)), Calibrated)
 
 
 class Counted(Fx):

@@ -1,12 +1,22 @@
 """What every value of the contract is: frozen, closed to unknown keys, free of NaN, infinity and NUL."""
 
 import difflib
+import re
 from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 # Postgres refuses U+0000 in text, so no text of ours carries it.
 Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
@@ -18,6 +28,45 @@ Moment = Annotated[
 ]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+class BuiltInOrPlugin:
+    """Marks a name that is one of ours, or a plugin's: that has a dot, and only the worker knows it.
+
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(Annotated[str, BuiltInOrPlugin("eager", "fx")]).validate_python("acme.lowbit")
+    'acme.lowbit'
+    """
+
+    PATTERN = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$"
+    MAX_LENGTH = 64
+
+    def __init__(self, *built_in: str) -> None:
+        self.built_in = built_in
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        del schema, handler
+        plugin = {"type": "string", "pattern": self.PATTERN, "maxLength": self.MAX_LENGTH}
+        return {"anyOf": [{"enum": list(self.built_in)}, plugin]}
+
+    def _check(self, name: str) -> str:
+        if name in self.built_in or (len(name) <= self.MAX_LENGTH and re.match(self.PATTERN, name)):
+            return name
+        near = difflib.get_close_matches(name, self.built_in, n=1)
+        raise PydanticCustomError(
+            "unknown_name",
+            "unknown name '{name}'{hint}; a plugin's name has a dot in it",
+            {
+                "name": name[: self.MAX_LENGTH],
+                "hint": f"; did you mean '{near[0]}'?" if near else "",
+                "accepted": list(self.built_in),
+            },
+        )
 
 
 class Value(BaseModel):

@@ -7,14 +7,18 @@ from pydantic import Field, model_validator
 
 from noisefloor.contract.base import Value, refuse_repeats
 
-Engine = Literal["qnnpack", "onednn", "x86", "fbgemm"]
+Engine = Literal["qnnpack", "onednn", "x86", "fbgemm", "inductor", "xnnpack", "aten"]
+QUANTIZED_ENGINES: tuple[Engine, ...] = ("qnnpack", "onednn", "x86", "fbgemm")
 Device = Literal["cpu"]
 Isa = Literal["native", "avx512_core", "avx2", "sse41"]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Lane(Value):
-    """One engine on one device, under a cap on its instructions, with a thread count."""
+    """One engine on one device, under a cap on its instructions, with a thread count.
+
+    `aten` is torch's own kernels, where a flow needs no quantized engine.
+    """
 
     engine: Engine
     device: Device = "cpu"

@@ -1,16 +1,22 @@
 """The scheme: how a model is quantized, and which pairs of its variants are compared."""
 
+import hashlib
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from noisefloor.contract.base import Value, refuse_repeats
+from noisefloor.contract.base import BuiltInOrPlugin, Text, Value, refuse_repeats
 
-Flow = Literal["eager", "fx"]
+Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao")]
+Quantizer = Annotated[
+    str, BuiltInOrPlugin("x86_inductor", "embedding", "composable", "arm_inductor", "xnnpack", "spec")
+]
 Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only"]
 Granularity = Literal["per_tensor", "per_channel"]
+ActivationDtype = Literal["int8", "uint8", "int16", "float8_e5m2", "float8_e4m3fn"]
+WeightDtype = Literal["int8", "int4", "float8_e4m3fn"]
 Edge = Literal[
     "float32->true",
     "float32->fake",
@@ -21,6 +27,7 @@ Edge = Literal[
     "float64->float32",
 ]
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
+SHOWN_NAMES_CHARS = 80
 
 
 class Variant(StrEnum):
@@ -47,12 +54,24 @@ def ends(edge: Edge) -> tuple[Variant, Variant]:
 
 
 class Quantization(Value):
-    """How a model is quantized. Engine-independent: qconfig and engine are two axes."""
+    """How a model is quantized. Engine-independent: qconfig and engine are two axes.
+
+    What a flow has no use for is left out; it says so of what it was given and cannot use.
+    """
 
     flow: Flow
     mode: Mode
     granularity: Granularity = "per_tensor"
     reduce_range: bool = Field(default=True, description="activations use 7 of the 8 bits")
+    quantizer: Quantizer | None = Field(default=None, description="who annotates the graph: pt2e only")
+    activation_dtype: ActivationDtype | None = Field(default=None, description="the flow's own by default")
+    weight_dtype: WeightDtype | None = Field(default=None, description="the flow's own by default")
+    group_size: Annotated[int, Field(ge=1, le=2**20)] | None = Field(
+        default=None, description="weights along the input that share a scale"
+    )
+    float_layers: Annotated[tuple[Text, ...], Field(max_length=4096)] = Field(
+        default=(), description="layers that stay float32, by the model's own names: a mixed config"
+    )
 
     @model_validator(mode="after")
     def _range_of_what_is_quantized(self) -> Self:
@@ -60,13 +79,28 @@ class Quantization(Value):
             raise ValueError(
                 "reduce_range is about activations, and weight_only quantizes none: leave it out"
             )
+        refuse_repeats("float_layers", self.float_layers)
         return self
 
     @property
     def label(self) -> str:
-        """Flow, mode and granularity, in the field's words."""
-        full_range = "" if self.reduce_range else " full_range"
-        return f"{self.flow} {self.mode} {self.granularity}{full_range}"
+        """Flow, mode and granularity, and whatever is not the default, in the field's words."""
+        extras = [] if self.reduce_range else ["full_range"]
+        extras += [self.quantizer] if self.quantizer else []
+        extras += [f"a:{self.activation_dtype}"] if self.activation_dtype else []
+        extras += [f"w:{self.weight_dtype}"] if self.weight_dtype else []
+        extras += [f"g{self.group_size}"] if self.group_size else []
+        extras += [f"without {self._kept()}"] if self.float_layers else []
+        return " ".join([self.flow, self.mode, self.granularity, *extras])
+
+    def _kept(self) -> str:
+        """The layers kept float, as long as they are few; else how many, and which by a digest of names."""
+        names = ",".join(self.float_layers)
+        if len(names) <= SHOWN_NAMES_CHARS:
+            return names
+        return (
+            f"{len(self.float_layers)} layers ({hashlib.blake2b(names.encode(), digest_size=4).hexdigest()})"
+        )
 
 
 class Scheme(Quantization):

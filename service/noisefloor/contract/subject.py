@@ -5,17 +5,34 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from noisefloor.contract.base import Text, Value
+from noisefloor.contract.base import BuiltInOrPlugin, Text, Value
 
-ZooName = Literal["multiple-ops", "multiple-ops-no-avgpool"]
+ZooName = Annotated[
+    str,
+    BuiltInOrPlugin(
+        "multiple-ops", "multiple-ops-no-avgpool", "bert", "gpt2", "vit", "resnet", "mobilenet-v2"
+    ),
+]
 ImportPath = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=256)
 ]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Stage = Literal["model", "calibration", "evaluation"]
 Size = Annotated[int, Field(ge=1, le=2**40)]
+Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
+Distribution = Literal["uniform", "normal", "integers"]
+Keyword = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Below a folder that the operator names: no way up, no root.
+FileName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", max_length=256
+    ),
+]
 
-FLOAT32_BYTES = 4
+FLOAT32_BYTES, INT64_BYTES = 4, 8
+MAX_INTEGER = 2**53  # whole numbers up to here are exact as JSON's
 
 
 class Seeds(Value):
@@ -48,25 +65,91 @@ class Seeds(Value):
         return self
 
 
-class Inputs(Value):
-    """A generated tensor: its shape (batch first) and the float32 distribution it is drawn from."""
+class Drawn(Value):
+    """A distribution: float32, or int64 where it is of integers."""
 
-    shape: Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
-    distribution: Literal["uniform", "normal"] = "uniform"
-    low: float = Field(default=0.0, description="lower end of uniform, mean of normal")
+    distribution: Distribution = "uniform"
+    low: float = Field(default=0.0, description="lower end of uniform and integers, mean of normal")
     high: float = Field(
-        default=1.0, description="upper end of uniform; mean + one standard deviation of normal"
+        default=1.0,
+        description="upper end of uniform and integers (exclusive); mean + standard deviation of normal",
     )
 
     @model_validator(mode="after")
-    def _low_is_not_above_high(self) -> Self:
+    def _bounds_fit(self) -> Self:
         if self.low > self.high:
             raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        if self.distribution == "integers":
+            whole = self.low.is_integer() and self.high.is_integer()
+            if not whole or self.low == self.high or max(-self.low, self.high) > MAX_INTEGER:
+                raise ValueError(
+                    f"no integers from {self.low:g} to below {self.high:g}: give whole numbers within ±2**53"
+                )
         return self
+
+
+class TensorSpec(Drawn):
+    """A generated tensor, batch first."""
+
+    shape: Shape
 
     @property
     def size_bytes(self) -> int:
-        return math.prod(self.shape) * FLOAT32_BYTES
+        return math.prod(self.shape) * (INT64_BYTES if self.distribution == "integers" else FLOAT32_BYTES)
+
+
+class Inputs(Drawn):
+    """What a model is called with: one generated tensor, several of them, or tensors from a file.
+
+    One tensor is written flat, as `{shape: [8, 3]}`. Models with several inputs take `args`, by position,
+    and `kwargs`, by name. Every tensor has the batch in its first dimension.
+    """
+
+    shape: Shape | None = None
+    args: Annotated[tuple[TensorSpec, ...], Field(max_length=64)] = ()
+    kwargs: Annotated[dict[Keyword, TensorSpec], Field(max_length=64)] = Field(default_factory=dict)
+    safetensors: FileName | None = Field(
+        default=None,
+        description="file below NOISEFLOOR_FILES: tensors named 0, 1, … are positional, others keywords",
+    )
+    sha256: Sha256 | None = Field(default=None, description="of the file, which must match")
+    batch: Size | None = Field(default=None, description="samples in the file; with safetensors only")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [name for name in ("shape", "args", "kwargs", "safetensors") if getattr(self, name)]
+        if given not in (["shape"], ["args"], ["kwargs"], ["args", "kwargs"], ["safetensors"]):
+            said = ", ".join(given) or "none"
+            raise ValueError(f"inputs are a shape, args and kwargs, or a safetensors file; given: {said}")
+        flat = {"distribution", "low", "high"} & self.model_dump(exclude_defaults=True).keys()
+        if flat and self.shape is None:
+            raise ValueError(f"{min(flat)} belongs to shape")
+        if (self.safetensors is None) != (self.batch is None):
+            raise ValueError("safetensors and batch go together: how many samples the file holds")
+        if self.sha256 is not None and self.safetensors is None:
+            raise ValueError("sha256 belongs to safetensors")
+        if len({spec.shape[0] for spec in self.tensors}) > 1:
+            raise ValueError("all inputs have the same batch in their first dimension")
+        return self
+
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """The generated tensors, positional ones first."""
+        if self.shape is not None:
+            return (
+                TensorSpec(shape=self.shape, distribution=self.distribution, low=self.low, high=self.high),
+            )
+        return (*self.args, *self.kwargs.values())
+
+    @property
+    def samples(self) -> int:
+        """The batch size."""
+        return self.batch if self.batch is not None else self.tensors[0].shape[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the generated tensors."""
+        return sum(spec.size_bytes for spec in self.tensors)
 
 
 class Data(Value):
@@ -76,12 +159,20 @@ class Data(Value):
     evaluation: Inputs
 
 
+class Weights(Value):
+    """A state dict in a safetensors file, loaded strictly: every tensor of the model, and no other."""
+
+    safetensors: FileName = Field(description="file below NOISEFLOOR_FILES")
+    sha256: Sha256 | None = Field(default=None, description="of the file, which must match")
+
+
 class Subject(Value):
-    """A model from one source, with its seeds and its inputs."""
+    """A model from one source, with its weights, its seeds and its inputs."""
 
     zoo: ZooName | None = None
     import_: ImportPath | None = Field(default=None, alias="import", description="package.module:factory")
     args: dict[Text, bool | int | float | Text] = Field(default_factory=dict, max_length=32)
+    weights: Weights | None = Field(default=None, description="instead of those drawn from the model's seed")
     seeds: Seeds = Seeds()
     data: Data
 

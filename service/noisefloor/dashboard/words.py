@@ -6,7 +6,7 @@ from typing import Any
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.policy import Policy
-from noisefloor.contract.subject import Inputs, Seeds, Subject
+from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec
 
 SHORT_SHA = 9
 SHORT_KEY = 8
@@ -105,9 +105,19 @@ def _seed_words(seeds: Seeds) -> str:
 
 
 def _input_words(inputs: Inputs) -> str:
-    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in inputs.shape)
-    if inputs.distribution == "normal":
-        return f"{shape} normal({inputs.low:g}, {inputs.high - inputs.low:g})"
-    return (
-        shape if (inputs.low, inputs.high) == (0, 1) else f"{shape} uniform({inputs.low:g}, {inputs.high:g})"
-    )
+    if inputs.safetensors is not None:
+        return f"{inputs.safetensors} ({inputs.batch} samples)"
+    if inputs.shape is not None:
+        return _tensor_words(inputs.tensors[0])
+    named = [_tensor_words(spec) for spec in inputs.args]
+    named += [f"{name} {_tensor_words(spec)}" for name, spec in inputs.kwargs.items()]
+    return ", ".join(named)
+
+
+def _tensor_words(spec: TensorSpec) -> str:
+    shape = "\N{MULTIPLICATION SIGN}".join(str(size) for size in spec.shape)
+    if spec.distribution == "normal":
+        return f"{shape} normal({spec.low:g}, {spec.high - spec.low:g})"
+    if spec.distribution == "uniform" and (spec.low, spec.high) == (0, 1):
+        return shape
+    return f"{shape} {spec.distribution}({spec.low:g}, {spec.high:g})"

@@ -93,9 +93,9 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
             inputs = getattr(subject.data, part)
             if inputs.size_bytes > spec.limits.memory_bytes:
                 raise _invalid(
-                    f"subjects.{number}.data.{part}.shape",
+                    f"subjects.{number}.data.{part}" + (".shape" if inputs.shape is not None else ""),
                     f"{inputs.size_bytes / GIB:.1f} GiB; limits.memory_gib is {spec.limits.memory_gib:g}",
-                    list(inputs.shape),
+                    [list(spec.shape) for spec in inputs.tensors],
                     None,
                 )
 

@@ -19,8 +19,10 @@ from torch import nn
 from torch.ao import quantization
 from torch.ao.nn.intrinsic.qat import freeze_bn_stats
 from torch.ao.nn.quantized import DeQuantize
+from torch.utils import _pytree as pytree
 
-from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, ends
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Lane
+from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant
 from noisefloor_workers.flows.observers import (
     layer_name,
     qconfig,
@@ -28,7 +30,9 @@ from noisefloor_workers.flows.observers import (
     require_finite_weights,
     require_sound_observers,
 )
-from noisefloor_workers.flows.protocol import Calibrated, Unsupported
+from noisefloor_workers.flows.protocol import Calibrated, Flow, Unsupported
+from noisefloor_workers.flows.support import why_not
+from noisefloor_workers.subjects.inputs import ModelInputs
 
 ao: Any = quantization  # half of its functions carry no types
 
@@ -43,8 +47,10 @@ FLOATS = (Variant.FLOAT64, Variant.FLOAT32)
 DYNAMIC_LAYERS = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
-class Eager:
+class Eager(Flow):
     """`fuse_modules`, `prepare` or `prepare_qat`, `convert`."""
+
+    engines = QUANTIZED_ENGINES
 
     def supports(self, quantization: Quantization, edges: Iterable[Edge]) -> str | None:
         mode = quantization.mode
@@ -52,23 +58,16 @@ class Eager:
             return "eager activation_only quantizes no weights: granularity per_tensor is the only one"
         if mode == "dynamic" and not quantization.reduce_range:
             return "eager dynamic leaves the range to the engine: reduce_range true is the only one"
-        offered = (Variant.FLOAT64, *VARIANTS[mode])
-        for edge in edges:
-            lacking = [end for end in ends(edge) if end not in offered]
-            if lacking:
-                return f"eager {mode} has no variant {lacking[0]} for {edge}; it has: {', '.join(offered)}"
-        return None
+        return why_not(quantization, edges, variants=VARIANTS)
 
-    def calibrate(
-        self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
-    ) -> Calibrated:
+    def calibrate(self, model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> Calibrated:
         if quantization.mode == "dynamic":
             return Calibrated(module=_dynamic(model), quantization=quantization)
         with quiet():
-            prepared = _prepare(copy.deepcopy(model), quantization)
+            prepared = _prepare(copy.deepcopy(model), quantization, calibration)
             require_finite_weights(prepared, _layer)
             try:
-                prepared(calibration.clone())
+                calibration.fed_to(prepared)
             except Exception:
                 # a fake quantizer asserts on NaN without saying where: the observers know
                 require_sound_observers(prepared, _layer, seen_all=False)
@@ -78,7 +77,8 @@ class Eager:
             prepared.apply(ao.disable_observer)
         return Calibrated(module=prepared, quantization=quantization)
 
-    def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
+    def variant(self, calibrated: Calibrated, variant: Variant, lane: Lane) -> nn.Module:
+        del lane  # torch converts for the engine that is bound
         mode = calibrated.quantization.mode
         if variant not in VARIANTS[mode] or variant in FLOATS:
             raise Unsupported(f"eager {mode} derives: {', '.join(VARIANTS[mode][1:])}; not {variant}")
@@ -92,7 +92,7 @@ class Eager:
             converted: nn.Module = ao.convert(copy.deepcopy(calibrated.module), inplace=True)
         return converted
 
-    def output_step(self, module: nn.Module, inputs: torch.Tensor) -> float | None:
+    def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         steps: list[float] = []
 
         def note(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -104,14 +104,14 @@ class Eager:
             part.register_forward_pre_hook(note) for part in module.modules() if isinstance(part, DeQuantize)
         ]
         try:
-            module(inputs.clone())
+            inputs.fed_to(module)
         finally:
             for hook in hooks:
                 hook.remove()
         return steps[0] if len(steps) == 1 and steps[0] > 0 else None
 
 
-def _prepare(model: nn.Module, quantization: Quantization) -> nn.Module:
+def _prepare(model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> nn.Module:
     """Fuse, wrap between quantize and dequantize unless the model does so itself, and insert observers."""
     static = quantization.mode == "static"
     model.train(not static)
@@ -119,7 +119,7 @@ def _prepare(model: nn.Module, quantization: Quantization) -> nn.Module:
     if groups:
         (ao.fuse_modules if static else ao.fuse_modules_qat)(model, groups, inplace=True)
     if not any(isinstance(part, ao.QuantStub) for part in model.modules()):
-        model = ao.QuantWrapper(model).train(not static)
+        model = _Stubs(model, calibration).train(not static)
     model.qconfig = qconfig(quantization)
     if static:
         ao.prepare(model, inplace=True)
@@ -129,6 +129,35 @@ def _prepare(model: nn.Module, quantization: Quantization) -> nn.Module:
     model.apply(ao.disable_fake_quant)
     model.apply(freeze_bn_stats)
     return model
+
+
+class _Stubs(nn.Module):
+    """A model between quantize and dequantize: every float input has an observer, every output leaf leaves.
+
+    `torch.ao.quantization.QuantWrapper` for any number of inputs, by position or by name.
+    """
+
+    def __init__(self, module: nn.Module, inputs: ModelInputs) -> None:
+        super().__init__()
+        named = {**{str(number): tensor for number, tensor in enumerate(inputs.args)}, **inputs.kwargs}
+        floats = [name for name, tensor in named.items() if tensor.is_floating_point()]
+        self.quant = nn.ModuleDict({name: ao.QuantStub() for name in floats})
+        self.dequant = ao.DeQuantStub()
+        self.module = module
+
+    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> object:
+        quantized = [self._quantized(str(number), tensor) for number, tensor in enumerate(args)]
+        output = self.module(*quantized, **{name: self._quantized(name, t) for name, t in kwargs.items()})
+        return pytree.tree_map_only(torch.Tensor, self._dequantized, output)
+
+    def _quantized(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        quantized: torch.Tensor = self.quant[name](tensor) if name in self.quant else tensor
+        return quantized
+
+    def _dequantized(self, tensor: torch.Tensor) -> torch.Tensor:
+        is_float = tensor.is_quantized or tensor.is_floating_point()
+        dequantized: torch.Tensor = self.dequant(tensor) if is_float else tensor
+        return dequantized
 
 
 def _dynamic(model: nn.Module) -> nn.Module:
@@ -141,6 +170,11 @@ def _dynamic(model: nn.Module) -> nn.Module:
 
 
 def _layer(path: str) -> str:
-    """The model's own name of a layer: without the wrapper before it and the observers behind it."""
+    """The model's own name of a layer: without the wrapper before it and the observers behind it.
+
+    >>> _layer("module.fc.weight_fake_quant"), _layer("quant.0.activation_post_process")
+    ('fc', 'input 0')
+    """
     head, _, rest = path.partition(".")
-    return layer_name(rest if head == "module" else path)
+    name = layer_name(rest if head == "module" else path)
+    return name.replace("quant.", "input ", 1) if head == "quant" else name

@@ -25,7 +25,8 @@ from torch.ao.quantization.backend_config import BackendConfig, get_native_backe
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule, Interpreter, Node
 
-from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, ends
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Lane
+from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant
 from noisefloor_workers.flows.observers import (
     layer_name,
     qconfig,
@@ -33,9 +34,11 @@ from noisefloor_workers.flows.observers import (
     require_finite_weights,
     require_sound_observers,
 )
-from noisefloor_workers.flows.protocol import Calibrated, Unsupported
+from noisefloor_workers.flows.protocol import Calibrated, Flow, Unsupported
+from noisefloor_workers.flows.support import why_not
 from noisefloor_workers.numerics.digest import output_digest
 from noisefloor_workers.numerics.leaves import leaves
+from noisefloor_workers.subjects.inputs import ModelInputs
 
 ao: Any = quantization  # half of its functions carry no types
 fx: Any = quantize_fx
@@ -59,28 +62,21 @@ OBSERVED_AS_THEY_COME: tuple[Any, ...] = (
 )
 
 
-class Fx:
-    """`prepare_fx` or `prepare_qat_fx`, `convert_fx` or `convert_to_reference_fx`."""
+class Fx(Flow):
+    """`prepare_fx` or `prepare_qat_fx`, `convert_fx` or `convert_to_reference_fx`.
+
+    weight_only and activation_only are not among its modes: `prepare_qat_fx` needs an observer on either side.
+    """
+
+    engines = QUANTIZED_ENGINES
 
     def supports(self, quantization: Quantization, edges: Iterable[Edge]) -> str | None:
         mode = quantization.mode
-        if mode not in VARIANTS:
-            return (
-                f"fx has no mode {mode}: prepare_qat_fx needs an observer on either side of a layer; "
-                f"it has: {', '.join(VARIANTS)}"
-            )
         if mode == "dynamic" and not quantization.reduce_range:
             return "fx dynamic leaves the range to the kernels: reduce_range true is the only one"
-        offered = (Variant.FLOAT64, *VARIANTS[mode])
-        for edge in edges:
-            lacking = [end for end in ends(edge) if end not in offered]
-            if lacking:
-                return f"fx {mode} has no variant {lacking[0]} for {edge}; it has: {', '.join(offered)}"
-        return None
+        return why_not(quantization, edges, variants=VARIANTS)
 
-    def calibrate(
-        self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
-    ) -> Calibrated:
+    def calibrate(self, model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> Calibrated:
         mode = quantization.mode
         with quiet():
             # weights by the model's own names: fusion renames layers
@@ -93,7 +89,8 @@ class Fx:
                 _show(prepared, calibration, layers)
         return Calibrated(module=prepared, quantization=quantization)
 
-    def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
+    def variant(self, calibrated: Calibrated, variant: Variant, lane: Lane) -> nn.Module:
+        del lane  # torch converts for the engine that is bound
         mode = calibrated.quantization.mode
         derived = [offered for offered in VARIANTS.get(mode, ()) if offered in DERIVED]
         if variant not in derived:
@@ -107,14 +104,14 @@ class Fx:
             )
         return _with_reduced_range(converted) if mode == "dynamic" else converted
 
-    def output_step(self, module: nn.Module, inputs: torch.Tensor) -> float | None:
+    def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         if not isinstance(module, GraphModule):
             return None
         given = module.graph.output_node().all_input_nodes
         if len(given) != 1 or (given[0].op, given[0].target) != ("call_method", "dequantize"):
             return None
         probe = _StepProbe(module, given[0])
-        probe.run(inputs.clone())
+        probe.run(*inputs.in_order(module))
         return probe.step
 
 
@@ -161,26 +158,26 @@ def _mapping(quantization: Quantization) -> Any:
     return mapping
 
 
-def _prepare(model: nn.Module, quantization: Quantization, data: torch.Tensor) -> GraphModule:
+def _prepare(model: nn.Module, quantization: Quantization, data: ModelInputs) -> GraphModule:
     """Trace, fuse by pattern and insert observers; torch never runs the model on the data."""
     training = quantization.mode == "qat"
     prepare = fx.prepare_qat_fx if training else fx.prepare_fx
     prepared: GraphModule = prepare(
-        model.train(training), _mapping(quantization), (data,), backend_config=_backend_config()
+        model.train(training), _mapping(quantization), tuple(data), backend_config=_backend_config()
     )
     prepared.eval()
     prepared.apply(ao.disable_fake_quant)
     return prepared
 
 
-def _show(prepared: GraphModule, calibration: torch.Tensor, layers: dict[str, str]) -> None:
+def _show(prepared: GraphModule, calibration: ModelInputs, layers: dict[str, str]) -> None:
     """Let the observers see the calibration data, and refuse those that are not fit to quantize with."""
 
     def named(path: str) -> str:
         return layers.get(path.partition(".")[0]) or layer_name(path)
 
     try:
-        prepared(calibration.clone())
+        calibration.fed_to(prepared)
     except Exception:
         # a fake quantizer asserts on NaN without saying where: the observers know
         require_sound_observers(prepared, named, seen_all=False)
@@ -201,7 +198,7 @@ def _observed_layers(prepared: GraphModule) -> dict[str, str]:
     return observed
 
 
-def _faithful_trace(model: nn.Module, data: torch.Tensor, *, training: bool) -> GraphModule:
+def _faithful_trace(model: nn.Module, data: ModelInputs, *, training: bool) -> GraphModule:
     """The layers in use; refuses a model that cannot be traced, or that the trace does not compute.
 
     A trace keeps one path, and what the model drew or decided in the mode that `prepare` traces in (qat: in
@@ -220,10 +217,10 @@ def _faithful_trace(model: nn.Module, data: torch.Tensor, *, training: bool) -> 
     return trace
 
 
-def _output_digest(module: nn.Module, data: torch.Tensor) -> str:
+def _output_digest(module: nn.Module, data: ModelInputs) -> str:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(FORWARD_SEED)
-        return output_digest(leaves(module(data.clone())))
+        return output_digest(leaves(data.fed_to(module)))
 
 
 def _with_reduced_range(converted: GraphModule) -> GraphModule:

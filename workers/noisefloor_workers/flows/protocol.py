@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import nn
 
+from noisefloor.contract.lane import Engine, Lane
+from noisefloor.contract.measurement import Measurement
 from noisefloor.contract.scheme import Edge, Quantization, Variant
 from noisefloor_workers.lanes.engine import Unsupported
+from noisefloor_workers.subjects.inputs import ModelInputs
 
 __all__ = ["Calibrated", "CalibrationError", "Flow", "Unsupported"]
 
@@ -37,16 +39,22 @@ class Calibrated:
 class Flow(Protocol):
     """A way to quantize."""
 
+    engines: tuple[Engine, ...]
+    """Where it runs: the engines whose kernels its `true` uses."""
+
     def supports(self, quantization: Quantization, edges: Iterable[Edge]) -> str | None:
         """Why not, naming what is offered instead; None where it is supported."""
 
-    def calibrate(
-        self, model: nn.Module, quantization: Quantization, calibration: torch.Tensor
-    ) -> Calibrated:
+    def calibrate(self, model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> Calibrated:
         """Prepare a copy of a float model and show it the calibration data."""
 
-    def variant(self, calibrated: Calibrated, variant: Variant) -> nn.Module:
-        """A quantized variant; `true` is converted under the engine bound now."""
+    def variant(self, calibrated: Calibrated, variant: Variant, lane: Lane) -> nn.Module:
+        """A quantized variant. `true` is converted for the lane, under its engine; others fit any lane."""
 
-    def output_step(self, module: nn.Module, inputs: torch.Tensor) -> float | None:
+    def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         """The quantization step of a `true` variant's output, by a pass of its own; None if not single."""
+
+    def facts(self, calibrated: Calibrated) -> tuple[Measurement, ...]:
+        """What is known of the quantized graph beside its output: measurements at the place `graph`."""
+        del calibrated
+        return ()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-from noisefloor.contract.lane import Isa, Lane
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Isa, Lane
 from noisefloor_workers.lanes.isa import isa_in_force, machine_isas
 
 CAPABILITY_UNDER: dict[Isa, frozenset[str]] = {
@@ -34,10 +34,16 @@ class EngineChangedError(Exception):
 
 @contextmanager
 def bound(lane: Lane) -> Iterator[str]:
-    """Hold `torch.backends.quantized.engine` at the lane's engine, and put the former one back."""
+    """Hold `torch.backends.quantized.engine` at the lane's engine, and put the former one back.
+
+    Engines that are not torch's quantized ones are chosen by the flow that converts for them.
+    """
     refusal = why_not(lane)
     if refusal is not None:
         raise Unsupported(refusal)
+    if lane.engine not in QUANTIZED_ENGINES:
+        yield lane.engine
+        return
     former = torch.backends.quantized.engine
     torch.backends.quantized.engine = lane.engine
     try:
@@ -53,7 +59,7 @@ def why_not(lane: Lane) -> str | None:
     """Why this process cannot run the lane, naming what it can; None where it can."""
     engines = [engine for engine in torch.backends.quantized.supported_engines if engine != "none"]
     threads = torch.get_num_threads()
-    if lane.engine not in engines:
+    if lane.engine in QUANTIZED_ENGINES and lane.engine not in engines:
         return f"engine {lane.engine} is not in this build of torch here; it has: {', '.join(engines)}"
     if lane.isa == "sse41" and lane.engine in NEEDS_AVX2:
         return f"engine {lane.engine} rests on FBGEMM, which has no code below AVX2"

@@ -11,12 +11,14 @@ import torch
 from torch import nn
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
 from noisefloor.contract.scheme import Quantization, Variant, ends
-from noisefloor_workers.flows import FLOWS, Calibrated, Flow
+from noisefloor_workers.flows import Calibrated, Flow, flow_named
 from noisefloor_workers.lanes.engine import Unsupported, bound
 from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.numerics.compare import compare
+from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.load import LoadedSubject
 
 FORWARD_SEED = 0
@@ -34,10 +36,7 @@ class Calibration:
 
     @property
     def flow(self) -> Flow:
-        name = self.quantization.flow
-        if name not in FLOWS:
-            raise Unsupported(f"flow {name} is not part of this worker; it has: {', '.join(FLOWS)}")
-        return FLOWS[name]
+        return flow_named(self.quantization.flow)
 
     def calibrated(self) -> Calibrated:
         if self._failure is not None:
@@ -53,10 +52,10 @@ class Calibration:
                 raise
         return self._calibrated
 
-    def output(self, variant: Variant) -> object:
+    def output(self, variant: Variant, lane: Lane) -> object:
         """The output of a variant that no engine takes part in."""
         if variant not in self._outputs:
-            model = self.flow.variant(self.calibrated(), variant)
+            model = self.flow.variant(self.calibrated(), variant, lane)
             self._outputs[variant] = forward(model, self._subject.evaluation)
         return self._outputs[variant]
 
@@ -75,7 +74,13 @@ class Bench:
     def measure(self, task: CellTask, calibration: Calibration) -> CellResult:
         """Run one cell. What goes wrong is raised."""
         started_s = time.monotonic()
-        refusal = calibration.flow.supports(calibration.quantization, task.scheme.edges)
+        flow = calibration.flow
+        if task.lane.engine not in flow.engines:
+            raise Unsupported(
+                f"{calibration.quantization.flow} does not run on engine {task.lane.engine}; "
+                f"it runs on: {', '.join(flow.engines)}"
+            )
+        refusal = flow.supports(calibration.quantization, task.scheme.edges)
         if refusal is not None:
             raise Unsupported(refusal)
         with bound(task.lane) as engine:
@@ -88,7 +93,7 @@ class Bench:
                 ref=outputs[ref],
                 actual=outputs[actual],
                 step=step if actual is Variant.TRUE else None,
-                batch=len(self._subject.evaluation),
+                batch=self._subject.evaluation.batch,
             )
         return CellResult(
             cell=task.cell,
@@ -111,9 +116,9 @@ class Bench:
         if Variant.FLOAT64 in needed:
             outputs[Variant.FLOAT64] = self._float64_output()
         for variant in needed & {Variant.FAKE, Variant.REFERENCE}:
-            outputs[variant] = calibration.output(variant)
+            outputs[variant] = calibration.output(variant, task.lane)
         if Variant.TRUE in needed:
-            true = calibration.flow.variant(calibrated, Variant.TRUE)
+            true = calibration.flow.variant(calibrated, Variant.TRUE, task.lane)
             outputs[Variant.TRUE] = forward(true, self._subject.evaluation)
             with torch.no_grad():
                 step = calibration.flow.output_step(true, self._subject.evaluation)
@@ -126,7 +131,7 @@ class Bench:
         return self._float64
 
 
-def forward(model: nn.Module, inputs: torch.Tensor) -> object:
+def forward(model: nn.Module, inputs: ModelInputs) -> object:
     """One untapped pass, on a copy of the inputs and to a copy of the outputs.
 
     A model may work on its input in place, or give out a buffer that its next pass overwrites. The generator
@@ -134,7 +139,7 @@ def forward(model: nn.Module, inputs: torch.Tensor) -> object:
     """
     torch.manual_seed(FORWARD_SEED)
     with torch.no_grad():
-        output: object = model(inputs.clone())
+        output: object = inputs.fed_to(model)
         try:
             return copy.deepcopy(output)
         except (TypeError, RuntimeError, copy.Error):

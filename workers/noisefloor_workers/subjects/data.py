@@ -5,8 +5,9 @@ import hashlib
 
 import torch
 
-from noisefloor.contract.subject import Inputs, Seeds, Stage
+from noisefloor.contract.subject import Inputs, Seeds, Stage, TensorSpec
 from noisefloor_workers.subjects.errors import NonfiniteInputsError
+from noisefloor_workers.subjects.inputs import ModelInputs
 
 DIGEST_BYTES = 16
 
@@ -22,19 +23,30 @@ def enter_stage(seeds: Seeds, stage: Stage) -> None:
         torch.manual_seed(seeds.stream)
 
 
-def draw(inputs: Inputs, stage: Stage) -> torch.Tensor:
-    """Draw a float32 tensor from the global generator.
+def draw(inputs: Inputs, stage: Stage) -> ModelInputs:
+    """Draw the tensors in turn from the global generator, positional ones first."""
+    drawn = [_draw(spec, stage) for spec in inputs.tensors]
+    positional = len(drawn) - len(inputs.kwargs)
+    return ModelInputs(
+        args=tuple(drawn[:positional]), kwargs=dict(zip(inputs.kwargs, drawn[positional:], strict=True))
+    )
+
+
+def _draw(spec: TensorSpec, stage: Stage) -> torch.Tensor:
+    """Draw a float32 tensor, or int64 where the distribution is of integers.
 
     Uniform is `rand·(high - low) + low`; normal has mean `low` and standard deviation `high - low`. The
     unit forms skip the arithmetic, so that they are the generator's own bits.
     """
-    source = torch.rand if inputs.distribution == "uniform" else torch.randn
-    drawn = source(inputs.shape, dtype=torch.float32)
-    if (inputs.low, inputs.high) != (0.0, 1.0):
-        drawn = drawn.mul_(inputs.high - inputs.low).add_(inputs.low)
+    if spec.distribution == "integers":
+        return torch.randint(int(spec.low), int(spec.high), spec.shape, dtype=torch.int64)
+    source = torch.rand if spec.distribution == "uniform" else torch.randn
+    drawn = source(spec.shape, dtype=torch.float32)
+    if (spec.low, spec.high) != (0.0, 1.0):
+        drawn = drawn.mul_(spec.high - spec.low).add_(spec.low)
     if not torch.isfinite(drawn).all():
         raise NonfiniteInputsError(
-            f"{stage} data hold NaN or infinity: low {inputs.low}, high {inputs.high} leave float32's range"
+            f"{stage} data hold NaN or infinity: low {spec.low}, high {spec.high} leave float32's range"
         )
     return drawn
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from noisefloor.contract.subject import Stage, Subject
 from noisefloor_workers.subjects import data, imported
+from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.zoo import ZOO
 
 
@@ -16,15 +17,15 @@ class LoadedSubject:
     """A float32 model in eval mode, what its observers will see, and what it is measured on."""
 
     model: nn.Module
-    calibration: torch.Tensor
-    evaluation: torch.Tensor
+    calibration: ModelInputs
+    evaluation: ModelInputs
     inputs_digest: str
 
 
 def load(subject: Subject, import_allow: Iterable[str] = ()) -> LoadedSubject:
     """Build the model and draw the data, each stage under its own seed or all from one stream in turn."""
     model: nn.Module | None = None
-    drawn: dict[Stage, torch.Tensor] = {}
+    drawn: dict[Stage, ModelInputs] = {}
     for stage in subject.seeds.order:
         data.enter_stage(subject.seeds, stage)
         if stage == "model":
@@ -37,7 +38,7 @@ def load(subject: Subject, import_allow: Iterable[str] = ()) -> LoadedSubject:
         model=model.to(torch.float32).eval(),
         calibration=drawn["calibration"],
         evaluation=drawn["evaluation"],
-        inputs_digest=data.digest(drawn["calibration"], drawn["evaluation"]),
+        inputs_digest=data.digest(*drawn["calibration"], *drawn["evaluation"]),
     )
 
 
