@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec, JobSubject, Limits
 from noisefloor.contract.lane import Isa, Lane, Lanes
@@ -56,7 +57,7 @@ def shards(planned: Iterable[Cell]) -> Iterator[Shard]:
         yield Shard(isa=isa, threads=threads, cells=tuple(group))
 
 
-def alone(cell: Cell, limits: Limits) -> JobSpec:
+def alone(cell: Cell, *, limits: Limits, analysis: Analysis) -> JobSpec:
     """The job that consists of one cell."""
     lane = cell.lane
     return JobSpec(
@@ -64,12 +65,13 @@ def alone(cell: Cell, limits: Limits) -> JobSpec:
         subjects=(JobSubject(**{**dict(cell.subject), "schemes": (cell.scheme,)}),),
         lanes=Lanes(engine=(lane.engine,), device=(lane.device,), isa=(lane.isa,), threads=(lane.threads,)),
         limits=limits,
+        analysis=analysis,
     )
 
 
-def repro(cell: Cell, limits: Limits) -> str:
+def repro(cell: Cell, *, limits: Limits, analysis: Analysis) -> str:
     """One shell line that measures the cell again without the service."""
-    spec = alone(cell, limits).model_dump_json(exclude_defaults=True, by_alias=True)
+    spec = alone(cell, limits=limits, analysis=analysis).model_dump_json(exclude_defaults=True, by_alias=True)
     return f"printf %s {shlex.quote(spec)} | noisefloor run -"
 
 

@@ -24,6 +24,9 @@ class Settings(BaseSettings):
         default=(),
         description="modules that subjects may be imported from, comma-separated; submodules included",
     )
+    files: Path | None = Field(
+        default=None, description="folder of the safetensors files that subjects may name; none without it"
+    )
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
     max_body_bytes: int = Field(default=2**20, ge=1024)
@@ -37,6 +40,13 @@ class Settings(BaseSettings):
             if isinstance(value, str)
             else value
         )
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _files_is_not_empty(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("an empty files would be the current folder: unset it, or name one")
+        return value
 
     @field_validator("token")
     @classmethod

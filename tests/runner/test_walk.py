@@ -13,7 +13,7 @@ from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import CellResult
 from noisefloor_workers.flows import FLOWS
 from noisefloor_workers.flows.eager import Eager
-from noisefloor_workers.runner import bench
+from noisefloor_workers.runner import bench, calibration
 from noisefloor_workers.runner.messages import CellFinished, CellStarted, ShardTask, Step, SubjectStarted
 from noisefloor_workers.runner.walk import walk
 
@@ -68,7 +68,8 @@ def test_engines_share_reference_calibration_and_fake_output(
         passes[type(model).__name__] += 1
         return forward(model, inputs)
 
-    monkeypatch.setattr(bench, "forward", counting_forward)
+    for module in (bench, calibration):
+        monkeypatch.setattr(module, "forward", counting_forward)
     ended = results(shard("stacks:linear", cells=cells(STATIC, QAT)))
 
     assert [result.status for result in ended] == [CellStatus.DONE] * 4
@@ -79,7 +80,7 @@ def test_engines_share_reference_calibration_and_fake_output(
         "static true": 2,
         "qat true": 2,
     }
-    assert passes == {"Sequential": 1, "_Stubs": 5}
+    assert passes == {"Sequential": 2, "_Stubs": 5}  # the float model in float32 and in float64
 
 
 def test_failed_calibration_is_not_tried_again(

@@ -44,6 +44,23 @@ def test_the_series_key_of_version_1() -> None:
     assert series_key(found) == "e21f3620cc62b4673ccb9303db07c09f"
 
 
+def test_the_series_keys_of_subjects_with_several_inputs_and_with_weights() -> None:
+    tokens = {"shape": [2, 16], "distribution": "integers", "high": 128}
+    named = {"kwargs": {"input_ids": tokens, "attention_mask": {"shape": [2, 16]}}}
+    subject = {"zoo": "bert", "data": {"calibration": named, "evaluation": named}}
+    found = identity(spec(subjects=[subject]))
+    assert json.loads(canonical(found))["subject"] == subject
+    assert series_key(found) == "9dcead5829792bb026e77e8064c5695f"
+
+    held = {"safetensors": "inputs.safetensors", "batch": 2}
+    weights = {"safetensors": "model.safetensors", "sha256": "0" * 64}
+    subject = {"zoo": "bert", "weights": weights, "data": {"calibration": held, "evaluation": held}}
+    found = identity(spec(subjects=[subject]))
+    assert json.loads(canonical(found))["subject"] == subject
+    assert found["batch"] == 2
+    assert series_key(found) == "0c32d3150013ba1bebf18c6b60c1b51d"
+
+
 def test_the_environment_key_of_version_1() -> None:
     assert environment_key(ENVIRONMENT) == "0d3add52925c370702d455979eed2591"
 

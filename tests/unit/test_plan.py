@@ -59,11 +59,15 @@ def test_a_billion_cells_are_counted_without_being_made() -> None:
 
 
 def test_the_repro_command_carries_a_job_of_the_one_cell() -> None:
-    job_spec = spec(name="it's", lanes={"engine": ENGINES})
+    job_spec = spec(name="it's", lanes={"engine": ENGINES}, analysis={"target_db": 50})
     cell = list(plan.cells(job_spec))[2]
-    _, _, document, pipe, *command = shlex.split(plan.repro(cell, job_spec.limits))
+    _, _, document, pipe, *command = shlex.split(
+        plan.repro(cell, limits=job_spec.limits, analysis=job_spec.analysis)
+    )
     assert [pipe, *command] == ["|", "noisefloor", "run", "-"]
-    assert [c.replace(ordinal=2) for c in plan.cells(JobSpec.model_validate_json(document))] == [cell]
+    alone = JobSpec.model_validate_json(document)
+    assert [c.replace(ordinal=2) for c in plan.cells(alone)] == [cell]
+    assert alone.analysis == job_spec.analysis
 
 
 def test_a_job_without_schemes_has_no_cell() -> None:

@@ -81,7 +81,9 @@ class Worker:
             threads=held.threads,
             cells=held.cells,
             limits=held.limits,
+            analysis=held.analysis,
             import_allow=self._settings.import_allow,
+            files=self._settings.files,
         )
         lease = Lease(self._engine, held, self._stopping)
         try:

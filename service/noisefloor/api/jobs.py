@@ -19,13 +19,14 @@ from noisefloor.api.dependencies import (
 )
 from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.job import JobSpec, JobStatus
+from noisefloor.contract.layers import LayerView
 from noisefloor.contract.resources import CellView, JobView, Page
 from noisefloor.errors import UnavailableError
 from noisefloor.store import cells, jobs
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.submit import submit
-from noisefloor.workflow.views import cell_views, job_view, job_views, result_rows
+from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view, result_rows
 
 POLL_S = 0.25
 KEEP_ALIVE_S = 10.0
@@ -120,6 +121,14 @@ def get_cell(project: ProjectName, job_id: JobId, cell_id: Identifier, to: Servi
     with reading(to.engine) as session:
         job = found_job(session, project, job_id)
         return cell_views(session, job, [found_cell(session, job_id, cell_id)])[0]
+
+
+@router.get("/{job_id}/cells/{cell_id}/layers")
+def get_layers(project: ProjectName, job_id: JobId, cell_id: Identifier, to: ServiceDep) -> LayerView:
+    """Where in the model the cell's error comes from: each layer of each edge, and its sensitivity."""
+    with reading(to.engine) as session:
+        found_job(session, project, job_id)
+        return layer_view(session, found_cell(session, job_id, cell_id))
 
 
 @router.post("/{job_id}/cancel", status_code=202)

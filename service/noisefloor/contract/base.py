@@ -55,7 +55,7 @@ class BuiltInOrPlugin:
         return {"anyOf": [{"enum": list(self.built_in)}, plugin]}
 
     def _check(self, name: str) -> str:
-        if name in self.built_in or (len(name) <= self.MAX_LENGTH and re.match(self.PATTERN, name)):
+        if name in self.built_in or (len(name) <= self.MAX_LENGTH and re.fullmatch(self.PATTERN, name)):
             return name
         near = difflib.get_close_matches(name, self.built_in, n=1)
         raise PydanticCustomError(

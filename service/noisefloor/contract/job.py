@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
 from noisefloor.contract.lane import Lanes
 from noisefloor.contract.policy import Policy
@@ -64,6 +65,7 @@ class JobSpec(Value):
     schemes: Annotated[tuple[Scheme, ...], Field(max_length=1024)] = ()
     lanes: Lanes
     limits: Limits = Limits()
+    analysis: Analysis = Analysis()
     policy: Policy = Policy()
     git: Git = Git()
     priority: Annotated[int, Field(ge=0, le=100)] = 50

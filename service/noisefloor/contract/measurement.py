@@ -7,12 +7,27 @@ from pydantic import Field, model_validator
 from noisefloor.contract.base import Digest, LongText, Text, Value
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.lane import Lane
+from noisefloor.contract.lane import Lane, Threads
+from noisefloor.contract.layers import LayerReport, Sensitivity
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.sums import Sums
 
-Metric = Literal["sqnr_db"]
+# Beside sqnr_db, which is of outputs, facts of a quantized graph, at the place GRAPH.
+Metric = Literal[
+    "sqnr_db",
+    "quantize_nodes_unfolded",  # quantize operations before constants are folded
+    "dequantize_nodes_unfolded",
+    "quantize_nodes",  # and after
+    "dequantize_nodes",
+    "weights_folded",  # quantize operations that folding took away: constants that are stored quantized
+    "coverage",  # quantized operations over those that could be, 0 to 1
+    "save_load_db",  # SQNR of the saved and loaded program's output against the program's own, dB
+    "training_ops",  # batch norms and dropouts that still behave as in training
+    "prepare_s",  # seconds to insert observers
+    "convert_s",  # seconds to convert
+]
 OUTPUT = "output"
+GRAPH = "graph"
 
 
 class Extreme(Value):
@@ -35,6 +50,25 @@ class Spread(Value):
     lsb: dict[Annotated[int, Field(ge=-8, le=8)], int] | None = None
 
 
+class Noise(Value):
+    """How far a figure moves when nothing is changed: over repeated runs, and over thread counts."""
+
+    runs: Annotated[int, Field(ge=1)]
+    threads: tuple[Threads, ...]
+    lowest: Figure
+    highest: Figure
+    distinct_outputs: Annotated[int, Field(ge=1)] = Field(description="by their bytes")
+
+    @property
+    def spread_db(self) -> float | None:
+        """Highest less lowest, in dB; zero where every run gave the same; None where it is no number."""
+        if self.lowest == self.highest:
+            return 0.0
+        if self.lowest.value is None or self.highest.value is None:
+            return None
+        return self.highest.value - self.lowest.value
+
+
 class Measurement(Value):
     """One metric of one edge at one place, typed."""
 
@@ -49,6 +83,10 @@ class Measurement(Value):
     )
     note: Text | None = Field(default=None, description="what differs, where the kind is mismatch")
     output_digest: Digest | None = Field(default=None, description="of the actual output's bytes")
+    own_floor: Figure | None = Field(
+        default=None, description="SQNR in dB of float32 against float64 here: what float32 can resolve"
+    )
+    noise: Noise | None = None
 
 
 class Environment(Value):
@@ -86,6 +124,8 @@ class CellResult(Value):
     inputs_digest: Digest | None = None
     duration_s: Annotated[float, Field(ge=0)] = 0.0
     measurements: tuple[Measurement, ...] = ()
+    layers: tuple[LayerReport, ...] = ()
+    sensitivity: Sensitivity | None = None
 
     @model_validator(mode="after")
     def _has_ended(self) -> Self:

@@ -10,10 +10,13 @@ Consequence = Literal["warn", "fail", "error"]
 
 
 class Rules(Value):
-    """Limits in dB. Floors stand beside each scheme."""
+    """Limits in dB, and one on what is quantized at all. Floors stand beside each scheme."""
 
     max_drop_db: Annotated[float, Field(ge=0, le=1000)] | None = Field(
         default=None, description="largest loss against the previous accepted result on the branch"
+    )
+    coverage_min: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="least share of what could be quantized in a graph that is"
     )
 
 

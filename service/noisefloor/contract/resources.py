@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import AwareDatetime, Field
 
 from noisefloor.contract.base import Digest, LongText, Text, Value
+from noisefloor.contract.budget import Budget
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus, Git, JobSpec, JobStatus
 from noisefloor.contract.lane import Lane
@@ -93,6 +94,9 @@ class CellView(Value):
     duration_s: float | None = None
     finding: Finding | None = Field(default=None, description="of a cell that gave no measurement")
     measurements: tuple[MeasurementView, ...] = ()
+    budgets: tuple[Budget, ...] = Field(
+        default=(), description="of edges that other measured edges lead through"
+    )
     repro: str
 
 

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from noisefloor.contract.base import BuiltInOrPlugin, Text, Value
 
@@ -98,16 +98,23 @@ class TensorSpec(Drawn):
         return math.prod(self.shape) * (INT64_BYTES if self.distribution == "integers" else FLOAT32_BYTES)
 
 
+def _by_name(kwargs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+    return dict(sorted(kwargs.items()))
+
+
 class Inputs(Drawn):
     """What a model is called with: one generated tensor, several of them, or tensors from a file.
 
     One tensor is written flat, as `{shape: [8, 3]}`. Models with several inputs take `args`, by position,
-    and `kwargs`, by name. Every tensor has the batch in its first dimension.
+    and `kwargs`, by name. Every tensor has the batch in its first dimension. They are drawn in turn, keywords
+    by the alphabet: JSON objects have no order, and databases do not keep one.
     """
 
     shape: Shape | None = None
     args: Annotated[tuple[TensorSpec, ...], Field(max_length=64)] = ()
-    kwargs: Annotated[dict[Keyword, TensorSpec], Field(max_length=64)] = Field(default_factory=dict)
+    kwargs: Annotated[dict[Keyword, TensorSpec], Field(max_length=64), AfterValidator(_by_name)] = Field(
+        default_factory=dict
+    )
     safetensors: FileName | None = Field(
         default=None,
         description="file below NOISEFLOOR_FILES: tensors named 0, 1, … are positional, others keywords",
@@ -128,8 +135,10 @@ class Inputs(Drawn):
             raise ValueError("safetensors and batch go together: how many samples the file holds")
         if self.sha256 is not None and self.safetensors is None:
             raise ValueError("sha256 belongs to safetensors")
-        if len({spec.shape[0] for spec in self.tensors}) > 1:
-            raise ValueError("all inputs have the same batch in their first dimension")
+        batches = {spec.shape[0] for spec in self.tensors}
+        if len(batches) > 1:
+            said = ", ".join(str(batch) for batch in sorted(batches))
+            raise ValueError(f"all inputs have the same batch in their first dimension; given: {said}")
         return self
 
     @property

@@ -6,10 +6,12 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.layers import LayerReport, LayerView
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.dashboard.culprit import Culprit, culprit
 from noisefloor.dashboard.environments import FieldChange, differences
-from noisefloor.store import cells, measurements, series, tables
+from noisefloor.store import analyses, cells, measurements, series, tables
 from noisefloor.store.series import Point
 from noisefloor.workflow.views import cell_views
 
@@ -34,6 +36,8 @@ class Concern:
     measurement: MeasurementView | None
     finding: Finding
     earlier: Earlier | None
+    layers: LayerReport | None
+    culprit: Culprit | None
     environment: Mapping[str, Any] | None
 
 
@@ -72,11 +76,16 @@ def _concern(session: Session, job: tables.Job, cell: CellView, row: tables.Find
     measurement = next((m for m in cell.measurements if m.id == row.measurement_id), None)
     finding = Finding.model_validate(row.document)
     environment = _document(session, cell.environment)
+    earlier = _earlier(session, job, measurement, finding, environment)
+    layers = _report(session, cell.id, measurement)
+    before = _report(session, earlier.point.cell.id, measurement) if earlier is not None else None
     return Concern(
         cell=cell,
         measurement=measurement,
         finding=finding,
-        earlier=_earlier(session, job, measurement, finding, environment),
+        earlier=earlier,
+        layers=layers,
+        culprit=culprit(layers, before) if layers is not None else None,
         environment=environment,
     )
 
@@ -104,6 +113,15 @@ def _earlier(
     return Earlier(
         point=point, is_baseline=baseline is not None, changes=differences(was or {}, environment or {})
     )
+
+
+def _report(session: Session, cell_id: str, measurement: MeasurementView | None) -> LayerReport | None:
+    """The layers of the measurement's edge."""
+    row = analyses.find(session, cell_id) if measurement is not None else None
+    if row is None or measurement is None:
+        return None
+    reports = LayerView.model_validate({"cell": cell_id, **row.document}).reports
+    return next((report for report in reports if report.edge == measurement.edge), None)
 
 
 def _document(session: Session, key: str | None) -> Mapping[str, Any] | None:

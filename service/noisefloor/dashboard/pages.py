@@ -25,7 +25,7 @@ from noisefloor.errors import NotFoundError
 from noisefloor.store import cells, jobs, measurements, series
 from noisefloor.store.session import reading
 from noisefloor.store.tables import Series
-from noisefloor.workflow.views import cell_views, job_view, job_views, trend
+from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view, trend
 
 JOBS_A_PAGE = 50
 LATEST_JOBS = 5
@@ -47,6 +47,7 @@ def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str |
         "/": pages.home,
         "/projects/{project}": pages.project,
         "/projects/{project}/jobs/{job_id}": pages.job,
+        "/projects/{project}/jobs/{job_id}/cells/{cell_id}": pages.cell,
         "/projects/{project}/series/{key}": pages.series,
         "/environments/{key}": pages.environment,
     }
@@ -121,6 +122,17 @@ class Pages:
             environments=environments,
             cells_a_page=CELLS_A_PAGE,
         )
+
+    def cell(self, project: Project, job_id: Identifier, cell_id: Identifier) -> HTMLResponse:
+        """A cell: its figures in short, and where in the model its error comes from."""
+        with reading(self.engine) as session:
+            job = jobs.find(session, project, job_id)
+            row = cells.find(session, job_id, cell_id) if job is not None else None
+            if job is None or row is None:
+                raise NotFoundError(f"project {project!r} has no cell {cell_id} of job {job_id}")
+            (view,) = cell_views(session, job, [row])
+            layers = layer_view(session, row)
+        return rendered("layers.html", project=project, job=job, cell=view, layers=layers)
 
     def series(
         self, project: Project, key: Digest, branch: Annotated[Text | None, Query()] = None

@@ -6,14 +6,14 @@ from typing import Any
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.policy import Policy
-from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec
+from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
 
 SHORT_SHA = 9
 SHORT_KEY = 8
 
 
 def subject_words(subject: Subject) -> str:
-    """What tells a subject from another one of the same name: arguments, seeds, inputs.
+    """What tells a subject from another one of the same name: arguments, weights, seeds, inputs.
 
     >>> inputs = {"shape": [10]}
     >>> subject_words(Subject(zoo="multiple-ops", data={"calibration": inputs, "evaluation": inputs}))
@@ -22,6 +22,7 @@ def subject_words(subject: Subject) -> str:
     arguments = ", ".join(f"{name}={value}" for name, value in subject.args.items())
     parts = [
         arguments,
+        f"weights {_file_words(subject.weights)}" if subject.weights else "",
         _seed_words(subject.seeds),
         f"calibration {_input_words(subject.data.calibration)}",
         f"evaluation {_input_words(subject.data.evaluation)}",
@@ -106,12 +107,17 @@ def _seed_words(seeds: Seeds) -> str:
 
 def _input_words(inputs: Inputs) -> str:
     if inputs.safetensors is not None:
-        return f"{inputs.safetensors} ({inputs.batch} samples)"
+        return f"{_file_words(inputs)} ({inputs.batch} samples)"
     if inputs.shape is not None:
         return _tensor_words(inputs.tensors[0])
     named = [_tensor_words(spec) for spec in inputs.args]
     named += [f"{name} {_tensor_words(spec)}" for name, spec in inputs.kwargs.items()]
     return ", ".join(named)
+
+
+def _file_words(source: Inputs | Weights) -> str:
+    name = source.safetensors or ""
+    return f"{name} sha256 {short_sha(source.sha256)}" if source.sha256 else name
 
 
 def _tensor_words(spec: TensorSpec) -> str:

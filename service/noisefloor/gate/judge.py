@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from noisefloor.contract.base import Value
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.measurement import OUTPUT
+from noisefloor.contract.measurement import OUTPUT, Metric
 from noisefloor.contract.policy import Consequence, Policy
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
 
+SQNR: Metric = "sqnr_db"
+HALF_OF_THE_NOISE_DB = 3.0
 CONSEQUENCES: dict[Consequence, Verdict] = {
     "warn": Verdict.WARN,
     "fail": Verdict.REGRESSED,
@@ -23,7 +25,9 @@ class Evidence(Value):
 
     edge: Edge = "float32->true"
     place: str = OUTPUT
+    metric: Metric = SQNR
     figure: Figure
+    own_floor: Figure | None = None
     zero_output: bool = False
     floor_db: float | None = None
     baseline: Baseline | None = None
@@ -68,7 +72,10 @@ def judge(policy: Policy, cells: Sequence[CellEvidence]) -> Judgement:
     found = list(_located(cells, findings))
     worst = max((finding.verdict for _, finding in found), key=lambda v: v.severity, default=Verdict.PASS)
     judged = policy.rules.max_drop_db is not None or any(
-        evidence.floor_db is not None for cell in cells for evidence in cell.measurements
+        evidence.floor_db is not None
+        or (policy.rules.coverage_min is not None and evidence.metric == "coverage")
+        for cell in cells
+        for evidence in cell.measurements
     )
     measured = any(cell.measurements for cell in cells)
     if not (judged and measured) and worst.severity < Verdict.NO_BASELINE.severity:
@@ -83,6 +90,8 @@ def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
     >>> judge_measurement(Policy(), Evidence(figure=Figure.finite(29.9), floor_db=30)).verdict.value
     'regressed'
     """
+    if evidence.metric != SQNR:
+        return _coverage(policy, evidence)
     findings = [
         finding
         for finding in (_outcome(policy, evidence), _floor(evidence), _drop(policy, evidence))
@@ -109,9 +118,11 @@ def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Findin
     return Finding(verdict=verdict, rule=f"on.{rule}", message=message)
 
 
-def floor_db(scheme: Scheme, edge: str, place: str) -> float | None:
-    """The floor under a measurement: floors are about the whole output."""
-    return next((db for e, db in scheme.floor_db.items() if e == edge and place == OUTPUT), None)
+def floor_db(scheme: Scheme, edge: str, place: str, metric: str) -> float | None:
+    """The floor under a measurement: floors are about the whole output, in dB."""
+    if place != OUTPUT or metric != SQNR:
+        return None
+    return next((db for e, db in scheme.floor_db.items() if e == edge), None)
 
 
 def _located(
@@ -176,11 +187,19 @@ def _floor(evidence: Evidence) -> Finding | None:
             rule="floor_db",
             message=f"{figure} instead of {floor_db:.3f} dB or more",
         )
-    if figure.value < floor_db:
-        message = f"{figure} dB is {floor_db - figure.value:.3f} dB below the floor of {floor_db:.3f} dB"
-        return Finding(verdict=Verdict.REGRESSED, rule="floor_db", message=message)
-    message = f"{figure} dB is {figure.value - floor_db:.3f} dB above the floor of {floor_db:.3f} dB"
-    return Finding(verdict=Verdict.PASS, rule="floor_db", message=message)
+    return _above_floor(evidence, floor_db, figure.value)
+
+
+def _above_floor(evidence: Evidence, floor_db: float, value: float) -> Finding:
+    if value >= floor_db:
+        message = f"{evidence.figure} dB is {value - floor_db:.3f} dB above the floor of {floor_db:.3f} dB"
+        return Finding(verdict=Verdict.PASS, rule="floor_db", message=message)
+    if _is_own_floor(evidence):
+        own = evidence.own_floor
+        message = f"float32 itself ends at {own} dB here: a floor of {floor_db:.3f} dB cannot be judged"
+        return Finding(verdict=Verdict.ERROR, rule="own_floor", message=message)
+    message = f"{evidence.figure} dB is {floor_db - value:.3f} dB below the floor of {floor_db:.3f} dB"
+    return Finding(verdict=Verdict.REGRESSED, rule="floor_db", message=message)
 
 
 def _drop(policy: Policy, evidence: Evidence) -> Finding | None:
@@ -202,15 +221,37 @@ def _drop(policy: Policy, evidence: Evidence) -> Finding | None:
             rule="max_drop_db",
             message=f"{figure}; the baseline was {baseline.figure}",
         )
-    if baseline.figure.value is None:
-        return Finding(
-            verdict=Verdict.REGRESSED,
-            rule="max_drop_db",
-            message=f"{figure} dB; the baseline was {baseline.figure}",
-        )
-    drop_db = baseline.figure.value - figure.value
+    return _against(baseline.figure, evidence, figure.value, max_drop_db)
+
+
+def _against(baseline: Figure, evidence: Evidence, value: float, max_drop_db: float) -> Finding:
+    figure = evidence.figure
+    if _is_own_floor(evidence):
+        message = f"{figure} dB is as good as float32 itself ({evidence.own_floor} dB): no drop is judged"
+        return Finding(verdict=Verdict.PASS, rule="own_floor", message=message)
+    if baseline.value is None:
+        message = f"{figure} dB; the baseline was {baseline}"
+        return Finding(verdict=Verdict.REGRESSED, rule="max_drop_db", message=message)
+    drop_db = baseline.value - value
     verdict = Verdict.REGRESSED if drop_db > max_drop_db else Verdict.PASS
-    message = (
-        f"{figure} dB against {baseline.figure} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
-    )
+    message = f"{figure} dB against {baseline} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
     return Finding(verdict=verdict, rule="max_drop_db", message=message, drop_db=drop_db)
+
+
+def _is_own_floor(evidence: Evidence) -> bool:
+    """Whether at least half of the noise is float32's own: such a figure moves with anything."""
+    own, figure = evidence.own_floor, evidence.figure
+    if own is None or own.value is None or figure.value is None:
+        return False
+    return figure.value > own.value - HALF_OF_THE_NOISE_DB
+
+
+def _coverage(policy: Policy, evidence: Evidence) -> Finding | None:
+    least, figure = policy.rules.coverage_min, evidence.figure
+    if least is None or evidence.metric != "coverage":
+        return None
+    if figure.value is None:
+        return Finding(verdict=Verdict.ERROR, rule="coverage_min", message=f"the coverage is {figure}")
+    verdict = Verdict.PASS if figure.value >= least else Verdict.REGRESSED
+    message = f"{figure.value:.3f} of what could be quantized is; {least:.3f} is the least allowed"
+    return Finding(verdict=verdict, rule="coverage_min", message=message)

@@ -1,11 +1,13 @@
 """Queries on projects, jobs and idempotency keys."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.job import JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
@@ -49,9 +51,23 @@ def project_of(session: Session, job_id: str) -> str:
     return session.scalars(select(Job.project).where(Job.id == job_id)).one()
 
 
-def limits(session: Session, job_id: str) -> Limits:
-    """The limits of the job's cells."""
-    return Limits.model_validate(session.scalar(select(Job.spec["limits"]).where(Job.id == job_id)))
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What holds for all cells of a job."""
+
+    limits: Limits
+    analysis: Analysis
+
+
+def conditions(session: Session, job_id: str) -> Conditions:
+    """The limits of the job's cells, and how closely they are looked at."""
+    query = select(Job.spec["limits"], Job.spec["analysis"]).where(Job.id == job_id)
+    limits, analysis = session.execute(query).one()
+    return Conditions(
+        limits=Limits.model_validate(limits),
+        # jobs that were posted before there was a choice have none
+        analysis=Analysis.model_validate(analysis or {}),
+    )
 
 
 def page(

@@ -192,8 +192,17 @@ class Measurement(Base):
     value: Mapped[float | None] = mapped_column(Float(53))
     kind: Mapped[str] = mapped_column(Word)
     detail: Mapped[dict[str, Any]] = mapped_column(
-        Document, doc="sums, spread, match rate, note, output digest"
+        Document, doc="all that Measurement has beside what stands in columns"
     )
+
+
+class Analysis(Base):
+    """The layers of a cell: read when a cell is opened, not with its job."""
+
+    __tablename__ = "analyses"
+
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"), primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(Document, doc="reports of each edge, and sensitivity")
 
 
 class Finding(Base):

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus, Limits
 from noisefloor.contract.lane import Isa
@@ -24,6 +25,7 @@ class Claim(Value):
     subject: Subject
     cells: tuple[CellTask, ...]
     limits: Limits
+    analysis: Analysis
 
 
 def claim(session: Session, worker: str) -> Claim | None:
@@ -33,6 +35,7 @@ def claim(session: Session, worker: str) -> Claim | None:
         return None
     jobs.mark_running(session, shard.job_id)
     pending = cells.pending(session, shard.id)
+    conditions = jobs.conditions(session, shard.job_id)
     return Claim.model_validate(
         {
             "shard_id": shard.id,
@@ -42,7 +45,8 @@ def claim(session: Session, worker: str) -> Claim | None:
             "threads": shard.threads,
             "subject": pending[0].subject,
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in pending],
-            "limits": jobs.limits(session, shard.job_id),
+            "limits": conditions.limits,
+            "analysis": conditions.analysis,
         }
     )
 

@@ -16,7 +16,7 @@ from noisefloor.store.session import new_id
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow.settle import settle_if_ended
 
-DETAIL = {"sums", "spread", "match_rate", "note", "output_digest"}
+COLUMNS = {"edge", "place", "metric", "figure"}
 
 
 def record(session: Session, *, shard_id: str, attempt: int, result: CellResult) -> None:
@@ -43,6 +43,12 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
     cell.duration_s = result.duration_s
     cell.attempt = attempt
     _add_measurements(session, jobs.project_of(session, shard.job_id), cell, result)
+    if result.layers or result.sensitivity is not None:
+        document = {
+            "reports": [report.model_dump(mode="json") for report in result.layers],
+            "sensitivity": result.sensitivity and result.sensitivity.model_dump(mode="json"),
+        }
+        session.add(tables.Analysis(cell_id=cell.id, document=document))
     session.flush()
     _release_if_ended(session, shard)
 
@@ -107,5 +113,5 @@ def _row(cell: tables.Cell, key: str, measurement: Measurement) -> tables.Measur
         metric=measurement.metric,
         value=measurement.figure.value,
         kind=measurement.figure.kind,
-        detail=measurement.model_dump(mode="json", include=DETAIL, exclude_none=True),
+        detail=measurement.model_dump(mode="json", exclude=COLUMNS, exclude_none=True),
     )

@@ -88,9 +88,11 @@ def _evidence(scheme: Scheme, measurement: tables.Measurement, previous: Previou
         {
             "edge": measurement.edge,
             "place": measurement.place,
+            "metric": measurement.metric,
+            "own_floor": measurement.detail.get("own_floor"),
             "figure": figure_of(measurement),
             "zero_output": zero_output(measurement),
-            "floor_db": floor_db(scheme, measurement.edge, measurement.place),
+            "floor_db": floor_db(scheme, measurement.edge, measurement.place, measurement.metric),
             "baseline": baseline,
         }
     )

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus
 from noisefloor.contract.resources import FieldError
+from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import (
@@ -89,6 +90,7 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
         )
     for number, subject in enumerate(spec.subjects):
         _check_import(subject.import_, f"subjects.{number}.import", settings)
+        _check_files(subject, f"subjects.{number}", settings)
         for part in ("calibration", "evaluation"):
             inputs = getattr(subject.data, part)
             if inputs.size_bytes > spec.limits.memory_bytes:
@@ -111,6 +113,25 @@ def _check_import(path: str | None, field: str, settings: Settings) -> None:
                 FieldError(
                     field=field, message="not allowed", value=path, accepted=list(settings.import_allow)
                 )
+            ],
+        )
+
+
+def _check_files(subject: Subject, field: str, settings: Settings) -> None:
+    sources = {
+        "weights": subject.weights,
+        "data.calibration": subject.data.calibration,
+        "data.evaluation": subject.data.evaluation,
+    }
+    named = {name: source.safetensors for name, source in sources.items() if source and source.safetensors}
+    if named and settings.files is None:
+        raise NotAllowedError(
+            "this service reads no files: its operator named no folder for them (NOISEFLOOR_FILES)",
+            [
+                FieldError(
+                    field=f"{field}.{name}.safetensors", message="not allowed", value=file, accepted=[]
+                )
+                for name, file in named.items()
             ],
         )
 

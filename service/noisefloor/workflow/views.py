@@ -6,7 +6,9 @@ from itertools import pairwise
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
+from noisefloor.contract.budget import budgets
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
+from noisefloor.contract.layers import LayerView
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.resources import (
     CellView,
@@ -19,7 +21,7 @@ from noisefloor.contract.resources import (
     TrendPoint,
 )
 from noisefloor.contract.verdict import Finding, Verdict
-from noisefloor.store import cells, jobs, measurements, shards, tables
+from noisefloor.store import analyses, cells, jobs, measurements, shards, tables
 from noisefloor.store.series import Point
 from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
 
@@ -70,7 +72,7 @@ def job_views(
 def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -> tuple[CellView, ...]:
     """Cells with their measurements, what the gate found, and how to run them again."""
     ids = [row.id for row in rows]
-    limits = jobs.limits(session, job.id)
+    conditions = jobs.conditions(session, job.id)
     found = {finding.measurement_id or finding.cell_id: finding for finding in cells.findings(session, ids)}
     measured: dict[str, list[tables.Measurement]] = {cell_id: [] for cell_id in ids}
     for measurement in measurements.of_cells(session, ids):
@@ -78,6 +80,7 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
     views = []
     for row in rows:
         cell = planned_cell(row)
+        shown = tuple(_measurement_view(m, found.get(m.id)) for m in measured[row.id])
         views.append(
             CellView(
                 id=row.id,
@@ -91,11 +94,18 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
                 inputs_digest=row.inputs_digest,
                 duration_s=row.duration_s,
                 finding=_finding(found.get(row.id)),
-                measurements=tuple(_measurement_view(m, found.get(m.id)) for m in measured[row.id]),
-                repro=plan.repro(cell, limits),
+                measurements=shown,
+                budgets=budgets(shown),
+                repro=plan.repro(cell, limits=conditions.limits, analysis=conditions.analysis),
             )
         )
     return tuple(views)
+
+
+def layer_view(session: Session, row: tables.Cell) -> LayerView:
+    """What is known of a cell's layers; nothing for a cell that measured none."""
+    found = analyses.find(session, row.id)
+    return LayerView.model_validate({"cell": row.id, **(found.document if found is not None else {})})
 
 
 def series_view(row: tables.Series) -> SeriesView:

@@ -1,11 +1,14 @@
 """run: a job measured here and now, without a server. The repro command of every cell."""
 
+from pathlib import Path
+
 import typer
 from rich.console import Console
 
 from noisefloor import plan
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, FormatOption, JobFile, read_job, require_torch
 from noisefloor.cli.report import Report, print_json, print_report
+from noisefloor.contract.budget import budgets
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
 from noisefloor.contract.resources import CellView, MeasurementView
@@ -26,13 +29,15 @@ def run(
     """Measure a job here, without a server or a database, and exit with its verdict's code.
 
     The cells run in the same runner processes as the service's do. Modules that the job imports are
-    allowed, since whoever runs this command chose the job. There is no history: floors are judged, drops
+    allowed, since whoever runs this command chose the job; files that it names are below NOISEFLOOR_FILES,
+    or here where that is not set. There is no history: floors are judged, drops
     have no baseline.
     """
     require_torch()
     spec = read_job(job)
     imported = tuple(s.import_.partition(":")[0] for s in spec.subjects if s.import_ is not None)
     settings = Settings(import_allow=imported)
+    settings = settings.model_copy(update={"files": settings.files or Path.cwd()})
     project = spec.project or DEFAULT_PROJECT
     check(spec, project=project, settings=settings)
     try:
@@ -63,7 +68,9 @@ def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
                 threads=shard.threads,
                 cells=tuple(CellTask(cell=str(c.ordinal), scheme=c.scheme, lane=c.lane) for c in shard.cells),
                 limits=spec.limits,
+                analysis=spec.analysis,
                 import_allow=settings.import_allow,
+                files=settings.files,
             )
             for result in runners.take(shard.isa, shard.threads).run(task, show):
                 results[int(result.cell)] = result
@@ -90,9 +97,11 @@ def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
             Evidence(
                 edge=m.edge,
                 place=m.place,
+                metric=m.metric,
                 figure=m.figure,
+                own_floor=m.own_floor,
                 zero_output=_zero_output(m),
-                floor_db=floor_db(cell.scheme, m.edge, m.place),
+                floor_db=floor_db(cell.scheme, m.edge, m.place, m.metric),
             )
             for m in result.measurements
         ),
@@ -126,7 +135,8 @@ def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult, foun
             )
             for m, finding in zip(result.measurements, found.measurements, strict=True)
         ),
-        repro=plan.repro(cell, spec.limits),
+        budgets=budgets(result.measurements),
+        repro=plan.repro(cell, limits=spec.limits, analysis=spec.analysis),
     )
 
 

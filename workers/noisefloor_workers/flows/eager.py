@@ -18,12 +18,13 @@ import torch
 from torch import nn
 from torch.ao import quantization
 from torch.ao.nn.intrinsic.qat import freeze_bn_stats
-from torch.ao.nn.quantized import DeQuantize
+from torch.ao.nn.quantized import DeQuantize, FloatFunctional
 from torch.utils import _pytree as pytree
 
 from noisefloor.contract.lane import QUANTIZED_ENGINES, Lane
 from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant
 from noisefloor_workers.flows.observers import (
+    as_float,
     layer_name,
     qconfig,
     quiet,
@@ -31,7 +32,8 @@ from noisefloor_workers.flows.observers import (
     require_sound_observers,
 )
 from noisefloor_workers.flows.protocol import Calibrated, Flow, Unsupported
-from noisefloor_workers.flows.support import why_not
+from noisefloor_workers.flows.support import require_layers, why_not
+from noisefloor_workers.flows.taps import Tapped, TappedModules
 from noisefloor_workers.subjects.inputs import ModelInputs
 
 ao: Any = quantization  # half of its functions carry no types
@@ -43,6 +45,7 @@ VARIANTS: dict[Mode, tuple[Variant, ...]] = {
     "weight_only": (Variant.FLOAT32, Variant.FAKE),
     "activation_only": (Variant.FLOAT32, Variant.FAKE),
 }
+INPUT = "input "
 FLOATS = (Variant.FLOAT64, Variant.FLOAT32)
 DYNAMIC_LAYERS = (nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
@@ -58,11 +61,11 @@ class Eager(Flow):
             return "eager activation_only quantizes no weights: granularity per_tensor is the only one"
         if mode == "dynamic" and not quantization.reduce_range:
             return "eager dynamic leaves the range to the engine: reduce_range true is the only one"
-        return why_not(quantization, edges, variants=VARIANTS)
+        return why_not(quantization, edges, variants=VARIANTS, uses=("float_layers",))
 
     def calibrate(self, model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> Calibrated:
         if quantization.mode == "dynamic":
-            return Calibrated(module=_dynamic(model), quantization=quantization)
+            return Calibrated(module=_dynamic(model, quantization.float_layers), quantization=quantization)
         with quiet():
             prepared = _prepare(copy.deepcopy(model), quantization, calibration)
             require_finite_weights(prepared, _layer)
@@ -86,11 +89,27 @@ class Eager(Flow):
             return calibrated.module
         with quiet():
             if mode == "dynamic":
-                layers = dict.fromkeys(DYNAMIC_LAYERS, qconfig(calibrated.quantization))
+                own = qconfig(calibrated.quantization)
+                layers = dict.fromkeys(_dynamic_layers(calibrated), own)
                 quantized: nn.Module = ao.quantize_dynamic(calibrated.module, layers)
                 return quantized
             converted: nn.Module = ao.convert(copy.deepcopy(calibrated.module), inplace=True)
         return converted
+
+    def layers(self, calibrated: Calibrated, variant: Variant, module: nn.Module | None = None) -> Tapped:
+        del variant
+        if calibrated.quantization.mode == "dynamic":
+            layers = {path: path for path in _dynamic_layers(calibrated)}
+        else:
+            observed = (path for path, part in calibrated.module.named_modules() if _is_observed(part))
+            layers = {path: _layer(path) for path in observed}
+        return TappedModules(as_float(calibrated.module) if module is None else module, layers)
+
+    def keepable(self, calibrated: Calibrated) -> tuple[str, ...]:
+        if calibrated.quantization.mode == "dynamic":
+            return _dynamic_layers(calibrated)
+        parts = calibrated.module.named_modules()
+        return tuple(_layer(path) for path, part in parts if _is_observed(part) and not _is_glue(part))
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         steps: list[float] = []
@@ -121,6 +140,7 @@ def _prepare(model: nn.Module, quantization: Quantization, calibration: ModelInp
     if not any(isinstance(part, ao.QuantStub) for part in model.modules()):
         model = _Stubs(model, calibration).train(not static)
     model.qconfig = qconfig(quantization)
+    _keep_in_float(model, quantization.float_layers)
     if static:
         ao.prepare(model, inplace=True)
         return model.eval()
@@ -141,7 +161,8 @@ class _Stubs(nn.Module):
         super().__init__()
         named = {**{str(number): tensor for number, tensor in enumerate(inputs.args)}, **inputs.kwargs}
         floats = [name for name, tensor in named.items() if tensor.is_floating_point()]
-        self.quant = nn.ModuleDict({name: ao.QuantStub() for name in floats})
+        # a ModuleDict has attributes of its own, such as `keys`, which an input may be called too
+        self.quant = nn.ModuleDict({f"{INPUT}{name}": ao.QuantStub() for name in floats})
         self.dequant = ao.DeQuantStub()
         self.module = module
 
@@ -151,7 +172,8 @@ class _Stubs(nn.Module):
         return pytree.tree_map_only(torch.Tensor, self._dequantized, output)
 
     def _quantized(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        quantized: torch.Tensor = self.quant[name](tensor) if name in self.quant else tensor
+        stub = INPUT + name
+        quantized: torch.Tensor = self.quant[stub](tensor) if stub in self.quant else tensor
         return quantized
 
     def _dequantized(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -160,21 +182,70 @@ class _Stubs(nn.Module):
         return dequantized
 
 
-def _dynamic(model: nn.Module) -> nn.Module:
+class _FloatIsland(nn.Module):
+    """A layer in float32 amid quantized ones: dequantize, compute, quantize."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.dequant = ao.DeQuantStub()
+        self.layer = layer
+        self.quant = ao.QuantStub()
+        layer.qconfig = None  # type: ignore[assignment] # torch's own mark for: not quantized
+
+    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
+        plain = (self.dequant(argument) for argument in args)
+        named = {name: self.dequant(argument) for name, argument in kwargs.items()}
+        quantized: torch.Tensor = self.quant(self.layer(*plain, **named))
+        return quantized
+
+
+def _keep_in_float(model: nn.Module, layers: tuple[str, ...]) -> None:
+    """Put an island in the place of each of these layers, which have the model's own names."""
+    if not layers:
+        return
+    prefix = "module." if isinstance(model, _Stubs) else ""
+    parts = {
+        path.removeprefix(prefix): part for path, part in model.named_modules() if path.startswith(prefix)
+    }
+    require_layers(layers, [name for name, part in parts.items() if name and not _is_glue(part)])
+    for name in layers:
+        parent, _, child = (prefix + name).rpartition(".")
+        setattr(model.get_submodule(parent), child, _FloatIsland(parts[name]))
+
+
+def _is_glue(part: nn.Module) -> bool:
+    """What quantizes, or computes by methods: it cannot be called with float tensors in its place."""
+    return isinstance(part, FloatFunctional | ao.QuantStub | ao.DeQuantStub | _FloatIsland)
+
+
+def _dynamic(model: nn.Module, float_layers: tuple[str, ...]) -> nn.Module:
     """A copy of a model that has something to quantize dynamically; its weights must be finite."""
-    if not any(isinstance(part, DYNAMIC_LAYERS) for part in model.modules()):
+    layers = [path for path, part in model.named_modules() if isinstance(part, DYNAMIC_LAYERS)]
+    if not layers:
         names = ", ".join(layer.__name__ for layer in DYNAMIC_LAYERS)
         raise Unsupported(f"eager dynamic finds nothing to quantize in this model; it quantizes: {names}")
+    require_layers(float_layers, layers)
     require_finite_weights(model)
     return copy.deepcopy(model)
+
+
+def _dynamic_layers(calibrated: Calibrated) -> tuple[str, ...]:
+    kept = calibrated.quantization.float_layers
+    parts = calibrated.module.named_modules()
+    return tuple(path for path, part in parts if isinstance(part, DYNAMIC_LAYERS) and path not in kept)
+
+
+def _is_observed(part: nn.Module) -> bool:
+    """A layer whose output is quantized, or would be: an observer has one of its own, and is none."""
+    return hasattr(part, "activation_post_process") and not isinstance(part, ao.FakeQuantizeBase)
 
 
 def _layer(path: str) -> str:
     """The model's own name of a layer: without the wrapper before it and the observers behind it.
 
-    >>> _layer("module.fc.weight_fake_quant"), _layer("quant.0.activation_post_process")
+    >>> _layer("module.fc.weight_fake_quant"), _layer("quant.input 0.activation_post_process")
     ('fc', 'input 0')
     """
     head, _, rest = path.partition(".")
     name = layer_name(rest if head == "module" else path)
-    return name.replace("quant.", "input ", 1) if head == "quant" else name
+    return name.removeprefix("quant.") if head == "quant" else name

@@ -14,7 +14,8 @@ for both calls, that of the last one.
 """
 
 import copy
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,12 +23,12 @@ from torch import nn
 from torch.ao import quantization
 from torch.ao.quantization import quantize_fx
 from torch.ao.quantization.backend_config import BackendConfig, get_native_backend_config
-from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx import GraphModule, Interpreter, Node
 
 from noisefloor.contract.lane import QUANTIZED_ENGINES, Lane
 from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant
 from noisefloor_workers.flows.observers import (
+    as_float,
     layer_name,
     qconfig,
     quiet,
@@ -35,9 +36,9 @@ from noisefloor_workers.flows.observers import (
     require_sound_observers,
 )
 from noisefloor_workers.flows.protocol import Calibrated, Flow, Unsupported
-from noisefloor_workers.flows.support import why_not
-from noisefloor_workers.numerics.digest import output_digest
-from noisefloor_workers.numerics.leaves import leaves
+from noisefloor_workers.flows.support import require_layers, why_not
+from noisefloor_workers.flows.taps import Tapped, TappedGraph, base_name
+from noisefloor_workers.flows.trace import faithful_trace
 from noisefloor_workers.subjects.inputs import ModelInputs
 
 ao: Any = quantization  # half of its functions carry no types
@@ -49,8 +50,6 @@ VARIANTS: dict[Mode, tuple[Variant, ...]] = {
     "qat": (Variant.FLOAT32, Variant.FAKE, Variant.REFERENCE, Variant.TRUE),
 }
 DERIVED = frozenset({Variant.FAKE, Variant.REFERENCE, Variant.TRUE})
-REASON_CHARS = 300
-FORWARD_SEED = 0
 REDUCED_MAX = 127
 SMALLEST_STEP = 6.0999998822808266e-05  # torch's 6.1e-5f
 STEP_OF_ZEROS = 0.1  # torch's
@@ -65,7 +64,7 @@ OBSERVED_AS_THEY_COME: tuple[Any, ...] = (
 class Fx(Flow):
     """`prepare_fx` or `prepare_qat_fx`, `convert_fx` or `convert_to_reference_fx`.
 
-    weight_only and activation_only are not among its modes: `prepare_qat_fx` needs an observer on either side.
+    It has no weight_only and no activation_only: `prepare_qat_fx` needs an observer on either side.
     """
 
     engines = QUANTIZED_ENGINES
@@ -74,13 +73,14 @@ class Fx(Flow):
         mode = quantization.mode
         if mode == "dynamic" and not quantization.reduce_range:
             return "fx dynamic leaves the range to the kernels: reduce_range true is the only one"
-        return why_not(quantization, edges, variants=VARIANTS)
+        return why_not(quantization, edges, variants=VARIANTS, uses=("float_layers",))
 
     def calibrate(self, model: nn.Module, quantization: Quantization, calibration: ModelInputs) -> Calibrated:
         mode = quantization.mode
         with quiet():
             # weights by the model's own names: fusion renames layers
-            require_finite_weights(_faithful_trace(model, calibration, training=mode == "qat"))
+            require_finite_weights(faithful_trace(model, calibration, training=mode == "qat"))
+            require_layers(quantization.float_layers, [path for path, _ in model.named_modules() if path])
             prepared = _prepare(copy.deepcopy(model), quantization, calibration)
             layers = _observed_layers(prepared)
             if not layers:
@@ -95,14 +95,27 @@ class Fx(Flow):
         derived = [offered for offered in VARIANTS.get(mode, ()) if offered in DERIVED]
         if variant not in derived:
             raise Unsupported(f"fx {mode} derives: {', '.join(derived)}; not {variant}")
-        if variant is Variant.FAKE:
-            return calibrated.module
-        convert = fx.convert_to_reference_fx if variant is Variant.REFERENCE else fx.convert_fx
-        with quiet():
-            converted: GraphModule = convert(
-                copy.deepcopy(calibrated.module), backend_config=_backend_config()
-            )
-        return _with_reduced_range(converted) if mode == "dynamic" else converted
+        return calibrated.module if variant is Variant.FAKE else _converted(calibrated, variant)
+
+    def layers(self, calibrated: Calibrated, variant: Variant, module: nn.Module | None = None) -> Tapped:
+        prepared: Any = calibrated.module
+        layers = _layers(prepared, calibrated.quantization.mode)
+        if module is None:
+            float_form: Any = as_float(prepared)
+            return TappedGraph(float_form, layers)
+        graph: Any = module
+        names = {node.name for node in graph.graph.nodes}
+        found = {node: layer for node, layer in layers.items() if node in names}
+        if variant is not Variant.TRUE:
+            return TappedGraph(graph, found)
+        fused = {node: layer for node, layer in layers.items() if node not in names}
+        return TappedGraph(graph, found, _lowered(_converted(calibrated, Variant.REFERENCE), graph, fused))
+
+    def keepable(self, calibrated: Calibrated) -> tuple[str, ...]:
+        prepared: Any = calibrated.module
+        modules = {str(node.target) for node in prepared.graph.find_nodes(op="call_module", sort=False)}
+        names = (base_name(layer) for layer in _layers(prepared, calibrated.quantization.mode).values())
+        return tuple(dict.fromkeys(name for name in names if name in modules))
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         if not isinstance(module, GraphModule):
@@ -144,6 +157,8 @@ def _mapping(quantization: Quantization) -> Any:
     """
     everywhere = qconfig(quantization)
     mapping = ao.QConfigMapping().set_global(everywhere)
+    for layer in quantization.float_layers:
+        mapping.set_module_name(layer, None)
     if quantization.mode == "dynamic":
         return mapping
     fixed = (ao.FixedQParamsObserver, ao.FixedQParamsFakeQuantize)
@@ -198,29 +213,56 @@ def _observed_layers(prepared: GraphModule) -> dict[str, str]:
     return observed
 
 
-def _faithful_trace(model: nn.Module, data: ModelInputs, *, training: bool) -> GraphModule:
-    """The layers in use; refuses a model that cannot be traced, or that the trace does not compute.
+def _converted(calibrated: Calibrated, variant: Variant) -> GraphModule:
+    convert = fx.convert_to_reference_fx if variant is Variant.REFERENCE else fx.convert_fx
+    with quiet():
+        converted: GraphModule = convert(copy.deepcopy(calibrated.module), backend_config=_backend_config())
+    return _with_reduced_range(converted) if calibrated.quantization.mode == "dynamic" else converted
 
-    A trace keeps one path, and what the model drew or decided in the mode that `prepare` traces in (qat: in
-    training). Where that gives another output on the calibration data, its figure would be another model's.
+
+def _layers(prepared: GraphModule, mode: Mode) -> dict[str, str]:
+    """The layer that each node computes: where outputs are observed; in dynamic, modules whose input is.
+
+    A layer has the path of its module, `#2` at its second call; a function has its node's name.
     """
-    twin = copy.deepcopy(model)
-    expected = _output_digest(twin, data)
-    try:
-        trace = GraphModule(twin, QuantizationTracer([], []).trace(twin.train(training)))
-    except Exception as error:
-        # the float model runs: what it raises under the tracer is the tracer's
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Unsupported(f"fx cannot trace this model: {said[:REASON_CHARS]}") from error
-    if _output_digest(trace.eval(), data) != expected:
-        raise Unsupported("fx traces this model, but the trace gives another output than the model")
-    return trace
+    parts = dict(prepared.named_modules(remove_duplicate=False))
+
+    def observer(node: Node) -> bool:
+        return node.op == "call_module" and isinstance(
+            parts[node.target], ao.ObserverBase | ao.FakeQuantizeBase
+        )
+
+    calls: Counter[str] = Counter()
+    found = {}
+    for node in prepared.graph.nodes:
+        beside = node.all_input_nodes if mode == "dynamic" else node.users
+        if observer(node) or node.op == "get_attr" or not any(observer(other) for other in beside):
+            continue
+        if node.op == "call_module":
+            calls[node.target] += 1
+            found[node.name] = str(node.target) + (f"#{calls[node.target]}" if calls[node.target] > 1 else "")
+        else:
+            found[node.name] = f"input {node.name}" if node.op == "placeholder" else node.name
+    return found
 
 
-def _output_digest(module: nn.Module, data: ModelInputs) -> str:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(FORWARD_SEED)
-        return output_digest(leaves(data.fed_to(module)))
+def _lowered(reference: GraphModule, true: GraphModule, layers: Mapping[str, str]) -> dict[str, str]:
+    """The node of `true` for each of these layers, which was lowered to another operation.
+
+    They have the scale in common: that by which the reference quantizes the layer's output is an argument
+    of the operation.
+    """
+    layer_of_scale = {
+        node.args[1].name: layers[node.args[0].name]
+        for node in reference.graph.find_nodes(op="call_function", target=torch.quantize_per_tensor)
+        if node.args[0].name in layers
+    }
+    return {
+        node.name: layer_of_scale[source.name]
+        for node in true.graph.nodes
+        for source in node.all_input_nodes
+        if source.op == "get_attr" and source.name in layer_of_scale
+    }
 
 
 def _with_reduced_range(converted: GraphModule) -> GraphModule:

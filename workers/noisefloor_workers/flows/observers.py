@@ -1,5 +1,6 @@
 """What eager and FX share of `torch.ao.quantization`: the observers, and whether they are fit for use."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +90,14 @@ def require_sound_observers(
         scale, _zero_point = part.calculate_qparams()
         if not (torch.isfinite(scale).all() and (scale > 0).all()):
             raise CalibrationError(named(name), "the range its observer saw gives no finite positive scale")
+
+
+def as_float(prepared: nn.Module) -> nn.Module:
+    """A copy of a prepared model that computes in float32; the original's observers see nothing of it."""
+    model = copy.deepcopy(prepared)
+    model.apply(ao.disable_fake_quant)
+    model.apply(ao.disable_observer)
+    return model
 
 
 @contextmanager

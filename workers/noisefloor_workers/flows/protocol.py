@@ -13,6 +13,7 @@ from torch import nn
 from noisefloor.contract.lane import Engine, Lane
 from noisefloor.contract.measurement import Measurement
 from noisefloor.contract.scheme import Edge, Quantization, Variant
+from noisefloor_workers.flows.taps import Tapped
 from noisefloor_workers.lanes.engine import Unsupported
 from noisefloor_workers.subjects.inputs import ModelInputs
 
@@ -53,6 +54,20 @@ class Flow(Protocol):
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         """The quantization step of a `true` variant's output, by a pass of its own; None if not single."""
+
+    def layers(self, calibrated: Calibrated, variant: Variant, module: nn.Module | None = None) -> Tapped:
+        """A variant, tapped at the layers that are quantized; `float32` is the flow's own float form.
+
+        `module`: the variant as `variant` gave it; None for `float32`. The layers have the same names in
+        all variants.
+        """
+        del calibrated, module
+        raise Unsupported(f"{type(self).__name__} cannot look into the layers of {variant}")
+
+    def keepable(self, calibrated: Calibrated) -> tuple[str, ...]:
+        """The layers that `float_layers` may name; none where the flow has no use for it."""
+        del calibrated
+        return ()
 
     def facts(self, calibrated: Calibrated) -> tuple[Measurement, ...]:
         """What is known of the quantized graph beside its output: measurements at the place `graph`."""

@@ -1,8 +1,10 @@
 """What flows say no to, in the same words."""
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Collection, Iterable, Mapping
 
 from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, ends
+from noisefloor_workers.lanes.engine import Unsupported
 
 OPTIONAL = ("quantizer", "activation_dtype", "weight_dtype", "group_size", "float_layers")
 
@@ -14,7 +16,7 @@ def why_not(
     variants: Mapping[Mode, tuple[Variant, ...]],
     uses: Iterable[str] = (),
 ) -> str | None:
-    """Why a flow with these variants for each mode, and a use for these options, cannot do it; None if it can.
+    """Why a flow with these variants by mode, and a use for these options, cannot do it; None if it can.
 
     Every flow has float64 too: the same model in double precision.
 
@@ -37,3 +39,12 @@ def why_not(
             if end not in offered:
                 return f"{flow} {mode} has no variant {end} for {edge}; it has: {', '.join(offered)}"
     return None
+
+
+def require_layers(named: Iterable[str], layers: Collection[str]) -> None:
+    """Refuse a name in `float_layers` that is no layer of the model, with the nearest that is."""
+    for name in named:
+        if name not in layers:
+            near = difflib.get_close_matches(name, layers, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise Unsupported(f"float_layers names {name}, which is no layer of this model{hint}")

@@ -6,67 +6,44 @@ Over engines are shared: the data, the float32 and float64 outputs, the calibrat
 
 import copy
 import time
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
 
+from noisefloor.contract.analysis import Analysis
+from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
-from noisefloor.contract.scheme import Quantization, Variant, ends
-from noisefloor_workers.flows import Calibrated, Flow, flow_named
+from noisefloor.contract.scheme import Edge, Quantization, Variant, ends
+from noisefloor_workers.flows import Flow
 from noisefloor_workers.lanes.engine import Unsupported, bound
 from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.numerics.compare import compare
-from noisefloor_workers.subjects.inputs import ModelInputs
+from noisefloor_workers.runner.calibration import Calibration
+from noisefloor_workers.runner.explain import Explained, explain
+from noisefloor_workers.runner.forward import forward
+from noisefloor_workers.runner.noise import noise
 from noisefloor_workers.subjects.load import LoadedSubject
 
-FORWARD_SEED = 0
 
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What the variants of a cell gave, untapped, and the quantized models themselves."""
 
-class Calibration:
-    """One quantization of the subject: calibrated at the first need, and not again after it failed."""
-
-    def __init__(self, quantization: Quantization, subject: LoadedSubject) -> None:
-        self.quantization = quantization
-        self._subject = subject
-        self._calibrated: Calibrated | None = None
-        self._failure: BaseException | None = None
-        self._outputs: dict[Variant, object] = {}
-
-    @property
-    def flow(self) -> Flow:
-        return flow_named(self.quantization.flow)
-
-    def calibrated(self) -> Calibrated:
-        if self._failure is not None:
-            raise self._failure
-        if self._calibrated is None:
-            try:
-                with torch.no_grad():
-                    self._calibrated = self.flow.calibrate(
-                        self._subject.model, self.quantization, self._subject.calibration
-                    )
-            except BaseException as error:
-                self._failure = error
-                raise
-        return self._calibrated
-
-    def output(self, variant: Variant, lane: Lane) -> object:
-        """The output of a variant that no engine takes part in."""
-        if variant not in self._outputs:
-            model = self.flow.variant(self.calibrated(), variant, lane)
-            self._outputs[variant] = forward(model, self._subject.evaluation)
-        return self._outputs[variant]
+    of: dict[Variant, object]
+    models: dict[Variant, nn.Module]
+    step: float | None
 
 
 class Bench:
     """A loaded subject with its float32 reference."""
 
-    def __init__(self, subject: LoadedSubject) -> None:
+    def __init__(self, subject: LoadedSubject, analysis: Analysis) -> None:
         self._subject = subject
+        self._analysis = analysis
         self._float32 = forward(subject.model, subject.evaluation)
-        self._float64: object = None
 
     def calibration(self, quantization: Quantization) -> Calibration:
         return Calibration(quantization, self._subject)
@@ -74,27 +51,12 @@ class Bench:
     def measure(self, task: CellTask, calibration: Calibration) -> CellResult:
         """Run one cell. What goes wrong is raised."""
         started_s = time.monotonic()
-        flow = calibration.flow
-        if task.lane.engine not in flow.engines:
-            raise Unsupported(
-                f"{calibration.quantization.flow} does not run on engine {task.lane.engine}; "
-                f"it runs on: {', '.join(flow.engines)}"
-            )
-        refusal = flow.supports(calibration.quantization, task.scheme.edges)
-        if refusal is not None:
-            raise Unsupported(refusal)
+        edges = task.scheme.edges
+        _require_support(task, calibration.flow)
         with bound(task.lane) as engine:
-            outputs, step = self._outputs(task, calibration)
-        measurements: list[Measurement] = []
-        for edge in task.scheme.edges:
-            ref, actual = ends(edge)
-            measurements += compare(
-                edge=edge,
-                ref=outputs[ref],
-                actual=outputs[actual],
-                step=step if actual is Variant.TRUE else None,
-                batch=self._subject.evaluation.batch,
-            )
+            outputs = self._outputs(task, calibration)
+            measurements = {edge: self._compared(edge, outputs) for edge in edges}
+            explained = self._explained(task, calibration, outputs, measurements)
         return CellResult(
             cell=task.cell,
             status=CellStatus.DONE,
@@ -102,46 +64,102 @@ class Bench:
             executed_engine=engine,
             inputs_digest=self._subject.inputs_digest,
             duration_s=time.monotonic() - started_s,
-            measurements=tuple(measurements),
+            measurements=(*(m for of_edge in measurements.values() for m in of_edge), *calibration.facts()),
+            layers=explained.layers,
+            sensitivity=explained.sensitivity,
         )
 
-    def _outputs(
-        self, task: CellTask, calibration: Calibration
-    ) -> tuple[dict[Variant, object], float | None]:
-        """The output of each variant that the edges name, and the step of `true`'s output."""
+    def _outputs(self, task: CellTask, calibration: Calibration) -> Outputs:
+        """The output of each variant that the edges name."""
         needed = {variant for edge in task.scheme.edges for variant in ends(edge)}
-        calibrated = calibration.calibrated()
-        outputs: dict[Variant, object] = {Variant.FLOAT32: self._float32}
+        calibration.calibrated()
+        found: dict[Variant, object] = {Variant.FLOAT32: self._float32}
+        models: dict[Variant, nn.Module] = {}
         step = None
         if Variant.FLOAT64 in needed:
-            outputs[Variant.FLOAT64] = self._float64_output()
+            found[Variant.FLOAT64] = self._float64
         for variant in needed & {Variant.FAKE, Variant.REFERENCE}:
-            outputs[variant] = calibration.output(variant, task.lane)
+            models[variant] = calibration.model(variant, task.lane)
+            found[variant] = calibration.output(variant, task.lane)
         if Variant.TRUE in needed:
-            true = calibration.flow.variant(calibrated, Variant.TRUE, task.lane)
-            outputs[Variant.TRUE] = forward(true, self._subject.evaluation)
+            true = models[Variant.TRUE] = calibration.model(Variant.TRUE, task.lane)
+            found[Variant.TRUE] = forward(true, self._subject.evaluation)
             with torch.no_grad():
                 step = calibration.flow.output_step(true, self._subject.evaluation)
-        return outputs, step
+        return Outputs(of=found, models=models, step=step)
 
-    def _float64_output(self) -> object:
-        if self._float64 is None:
-            model = copy.deepcopy(self._subject.model).to(torch.float64)
-            self._float64 = forward(model, self._subject.evaluation.to(torch.float64))
-        return self._float64
+    def _compared(self, edge: Edge, outputs: Outputs) -> tuple[Measurement, ...]:
+        ref, actual = ends(edge)
+        measured = compare(
+            edge=edge,
+            ref=outputs.of[ref],
+            actual=outputs.of[actual],
+            step=outputs.step if actual is Variant.TRUE else None,
+            batch=self._subject.evaluation.batch,
+        )
+        if ref is Variant.FLOAT64:
+            return measured
+        measured = tuple(m.replace(own_floor=self._own_floors.get(m.place)) for m in measured)
+        if not self._analysis.measures_noise:
+            return measured
+        found = noise(
+            edge,
+            ref=outputs.of[ref],
+            model=outputs.models[actual],
+            inputs=self._subject.evaluation,
+            analysis=self._analysis,
+        )
+        return (measured[0].replace(noise=found), *measured[1:])
 
+    def _explained(
+        self,
+        task: CellTask,
+        calibration: Calibration,
+        outputs: Outputs,
+        measurements: dict[Edge, tuple[Measurement, ...]],
+    ) -> Explained:
+        def measured_with(edge: Edge, float_layers: tuple[str, ...]) -> Figure:
+            kept = (*calibration.quantization.float_layers, *float_layers)
+            mixed = self.calibration(calibration.quantization.replace(float_layers=kept))
+            model = mixed.model(ends(edge)[1], task.lane)
+            output = forward(model, self._subject.evaluation)
+            return compare(edge=edge, ref=self._float32, actual=output)[0].figure
 
-def forward(model: nn.Module, inputs: ModelInputs) -> object:
-    """One untapped pass, on a copy of the inputs and to a copy of the outputs.
+        return explain(
+            analysis=self._analysis,
+            calibration=calibration,
+            lane=task.lane,
+            inputs=self._subject.evaluation,
+            outputs=outputs.of,
+            models=outputs.models,
+            figures={edge: measured[0].figure for edge, measured in measurements.items()},
+            measured_with=measured_with,
+        )
 
-    A model may work on its input in place, or give out a buffer that its next pass overwrites. The generator
-    is set, so that a model that draws numbers gives the same ones whichever cells ran before.
-    """
-    torch.manual_seed(FORWARD_SEED)
-    with torch.no_grad():
-        output: object = inputs.fed_to(model)
+    @cached_property
+    def _float64(self) -> object:
+        model = copy.deepcopy(self._subject.model).to(torch.float64)
+        return forward(model, self._subject.evaluation.to(torch.float64))
+
+    @cached_property
+    def _own_floors(self) -> dict[str, Figure]:
+        """What float32 can resolve at each place; nothing where a model cannot run in double precision."""
         try:
-            return copy.deepcopy(output)
-        except (TypeError, RuntimeError, copy.Error):
-            # an output that holds what cannot be copied can be compared nevertheless
-            return output
+            found = compare(edge="float64->float32", ref=self._float64, actual=self._float32)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - a model may raise anything; its figures stand
+            return {}
+        return {measurement.place: measurement.figure for measurement in found}
+
+
+def _require_support(task: CellTask, flow: Flow) -> None:
+    quantization = task.scheme.quantization
+    if task.lane.engine not in flow.engines:
+        raise Unsupported(
+            f"{quantization.flow} does not run on engine {task.lane.engine}; "
+            f"it runs on: {', '.join(flow.engines)}"
+        )
+    refusal = flow.supports(quantization, task.scheme.edges)
+    if refusal is not None:
+        raise Unsupported(refusal)

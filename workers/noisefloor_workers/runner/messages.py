@@ -4,10 +4,12 @@ The child is not trusted: it has a pipe of its own, speaks `ChildEvent` only, an
 taken if that cell is pending. The server, which never runs a model, speaks `ServerEvent` on its socket.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.job import Limits
 from noisefloor.contract.lane import Isa, Threads
@@ -23,7 +25,9 @@ class ShardTask(Value):
     subject: Subject
     cells: tuple[CellTask, ...]
     limits: Limits = Limits()
+    analysis: Analysis = Analysis()
     import_allow: tuple[Text, ...] = ()
+    files: Path | None = None
     isa: Isa = "native"
     threads: Threads = 1
 

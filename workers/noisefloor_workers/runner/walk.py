@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from noisefloor.contract.measurement import CellResult, CellTask
-from noisefloor_workers.runner.bench import Bench, Calibration
+from noisefloor_workers.runner.bench import Bench
+from noisefloor_workers.runner.calibration import Calibration
 from noisefloor_workers.runner.messages import (
     CellFinished,
     CellStarted,
@@ -28,13 +29,13 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     yield Step(text=f"loading {task.subject.label}")
     started_s = time.monotonic()
     try:
-        subject = load(task.subject, task.import_allow)
+        subject = load(task.subject, task.import_allow, task.files)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
         yield from _all_end(task, error, started_s)
         return
     yield Step(text=f"running {task.subject.label} in float32")
     try:
-        bench = Bench(subject)
+        bench = Bench(subject, task.analysis)
     except BaseException as error:  # noqa: BLE001 - as above
         yield from _all_end(task, error, started_s)
         return

@@ -51,11 +51,12 @@ def _draw(spec: TensorSpec, stage: Stage) -> torch.Tensor:
     return drawn
 
 
-def digest(*tensors: torch.Tensor) -> str:
-    """blake2b over the tensors' bytes in turn, as 32 hexadecimal digits."""
+def digest(*tensors: torch.Tensor, also: str = "") -> str:
+    """blake2b over the tensors' bytes in turn, and a text behind them, as 32 hexadecimal digits."""
     hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for tensor in tensors:
         solid = tensor.contiguous()
         # read in place, and without numpy, which torch does not need and may not have
         hasher.update((ctypes.c_char * solid.nbytes).from_address(solid.data_ptr()))
+    hasher.update(also.encode())
     return hasher.hexdigest()

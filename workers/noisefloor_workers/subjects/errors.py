@@ -1,5 +1,7 @@
 """What can be wrong with a subject before anything is measured."""
 
+from torch import nn
+
 
 class SubjectError(Exception):
     """The subject cannot be loaded as it is described."""
@@ -10,4 +12,15 @@ class ImportRefusedError(SubjectError):
 
 
 class NonfiniteInputsError(SubjectError):
-    """The generated inputs hold NaN or infinity: no figure could come of them."""
+    """The inputs hold NaN or infinity: no figure could come of them."""
+
+
+class FileRefusedError(SubjectError):
+    """A file of tensors is not there, not below the folder, not what its digest says, or not readable."""
+
+
+def require_module(source: str, model: object) -> nn.Module:
+    """What a source returned, if it is a model."""
+    if not isinstance(model, nn.Module):
+        raise SubjectError(f"{source} returned {type(model).__name__}, not a torch.nn.Module")
+    return model

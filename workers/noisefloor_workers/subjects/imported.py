@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from noisefloor_workers.subjects.errors import ImportRefusedError, SubjectError
+from noisefloor_workers.subjects.errors import ImportRefusedError, SubjectError, require_module
 
 
 def build(path: str, args: Mapping[str, bool | float | str], import_allow: Iterable[str]) -> nn.Module:
@@ -22,7 +22,4 @@ def build(path: str, args: Mapping[str, bool | float | str], import_allow: Itera
     factory = getattr(importlib.import_module(module_name), factory_name, None)
     if not callable(factory):
         raise SubjectError(f"module {module_name!r} has no callable {factory_name!r}")
-    model = factory(**args)
-    if not isinstance(model, nn.Module):
-        raise SubjectError(f"{path} returned {type(model).__name__}, not a torch.nn.Module")
-    return model
+    return require_module(path, factory(**args))

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from noisefloor.contract.subject import Stage, Subject
-from noisefloor_workers.subjects import data, imported
+from noisefloor.contract.subject import Inputs, Stage, Subject
+from noisefloor_workers.subjects import architectures, data, imported, plugins, tensors, weights
+from noisefloor_workers.subjects.architectures import ARCHITECTURES
 from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.zoo import ZOO
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedSubject:
-    """A float32 model in eval mode, what its observers will see, and what it is measured on."""
+    """A float32 model in eval mode, what its observers will see, and what it is measured on.
+
+    `inputs_digest` is of the data's bytes, and of the weights' file where there is one.
+    """
 
     model: nn.Module
     calibration: ModelInputs
@@ -22,27 +27,42 @@ class LoadedSubject:
     inputs_digest: str
 
 
-def load(subject: Subject, import_allow: Iterable[str] = ()) -> LoadedSubject:
-    """Build the model and draw the data, each stage under its own seed or all from one stream in turn."""
+def load(subject: Subject, import_allow: Iterable[str] = (), files: Path | None = None) -> LoadedSubject:
+    """Build the model and draw the data, each stage under its own seed or all from one stream in turn.
+
+    What a file below `files` gives is not drawn, and moves nothing in the stream.
+    """
     model: nn.Module | None = None
-    drawn: dict[Stage, ModelInputs] = {}
+    given: dict[Stage, ModelInputs] = {}
+    weights_sha256 = ""
     for stage in subject.seeds.order:
         data.enter_stage(subject.seeds, stage)
         if stage == "model":
-            model = _build(subject, import_allow)
+            model = _build(subject, import_allow).to(torch.float32)
+            if subject.weights is not None:
+                held = tensors.read(subject.weights, files)
+                weights.put(model, held.tensors)
+                weights_sha256 = held.sha256
         else:
-            drawn[stage] = data.draw(getattr(subject.data, stage), stage)
+            source: Inputs = getattr(subject.data, stage)
+            drawn = source.safetensors is None
+            given[stage] = data.draw(source, stage) if drawn else tensors.inputs(source, stage, files)
     if model is None:
         raise AssertionError("the contract names each stage once")
     return LoadedSubject(
-        model=model.to(torch.float32).eval(),
-        calibration=drawn["calibration"],
-        evaluation=drawn["evaluation"],
-        inputs_digest=data.digest(*drawn["calibration"], *drawn["evaluation"]),
+        model=model.eval(),
+        calibration=given["calibration"],
+        evaluation=given["evaluation"],
+        inputs_digest=data.digest(*given["calibration"], *given["evaluation"], also=weights_sha256),
     )
 
 
 def _build(subject: Subject, import_allow: Iterable[str]) -> nn.Module:
-    if subject.zoo is not None:
-        return ZOO[subject.zoo](**subject.args)
-    return imported.build(subject.import_ or "", subject.args, import_allow)
+    name = subject.zoo
+    if name is None:
+        return imported.build(subject.import_ or "", subject.args, import_allow)
+    if name in ZOO:
+        return ZOO[name](**subject.args)
+    if name in ARCHITECTURES:
+        return architectures.build(name, subject.args)
+    return plugins.build(name, subject.args, built_in=[*ZOO, *ARCHITECTURES])

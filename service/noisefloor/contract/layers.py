@@ -1,0 +1,98 @@
+"""Where in the model the error comes from: what is known of each layer of one edge."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from noisefloor.contract.base import Text, Value
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.scheme import Edge, Variant
+
+Share = Annotated[float, Field(ge=0, le=1)]
+NEAR_OUTPUT_DB = 3.0
+
+
+class Layer(Value):
+    """One layer of the edge's actual variant against the same layer of its reference, in SQNR dB.
+
+    `weight` compares what the two compute with. `cumulative` compares their outputs as the two models run,
+    so that it holds the error of all layers before. `local` is the layer's own error, of its weights, its
+    kernel and its output's quantization: both layers are fed with the reference's values, as the actual one
+    takes them, quantized.
+    `share` is the layer's part of the local errors: ‖e‖²/‖ref‖², over the sum of that over all layers.
+    """
+
+    name: Text
+    kind: Text
+    weight: Figure | None = None
+    cumulative: Figure
+    local: Figure
+    share: Share | None = None
+
+
+class LayerReport(Value):
+    """The layers of one edge, in the order in which they run."""
+
+    edge: Edge
+    layers: tuple[Layer, ...] = ()
+    unmatched: tuple[Text, ...] = Field(
+        default=(), description="layers of the reference that the actual variant has no counterpart of"
+    )
+    matched_share: Share = 0.0
+    first_divergent: Text | None = Field(
+        default=None,
+        description="the first layer whose cumulative SQNR is within 3 dB of the output's, or below it",
+    )
+    taps_change_output: bool = Field(
+        default=False, description="the output differs when layers are looked at: then so may they"
+    )
+    unavailable: Text | None = Field(default=None, description="why this edge has no layers to look at")
+
+    @property
+    def ranked(self) -> tuple[Layer, ...]:
+        """The layers by their share of the local errors, the largest first."""
+        return tuple(sorted(self.layers, key=lambda layer: -(layer.share or 0.0)))
+
+
+class LayerSensitivity(Value):
+    """The output's SQNR in dB with this layer alone quantized, and with it alone left in float32."""
+
+    name: Text
+    quantize_one: Figure
+    skip_one: Figure
+
+
+class MixedConfig(Value):
+    """Layers to keep in float32, and what that gave when it was converted and run.
+
+    `predicted` is of the calibrated model with those layers replaced, their outputs still quantized as
+    before. `measured` is of one that was prepared, calibrated and converted anew with `float_layers`; where
+    the flow then leaves their outputs in float too, it is the higher of the two.
+    """
+
+    float_layers: tuple[Text, ...] = ()
+    predicted: Figure
+    measured: Figure | None = None
+    reached: bool = Field(description="the measured SQNR is at or above the target")
+    note: Text | None = Field(default=None, description="why it was not measured")
+
+
+class Sensitivity(Value):
+    """Which layers cost the output its decibels: each on its own, the costliest first."""
+
+    edge: Edge
+    variant: Variant | None = Field(default=None, description="whose layers were taken one by one")
+    target_db: float
+    layers: tuple[LayerSensitivity, ...] = ()
+    mixed: MixedConfig | None = Field(
+        default=None, description="null where the target is reached with nothing left in float32"
+    )
+    unavailable: Text | None = Field(default=None, description="why layers cannot be taken one by one")
+
+
+class LayerView(Value):
+    """What the service tells of a cell's layers."""
+
+    cell: Text
+    reports: tuple[LayerReport, ...] = ()
+    sensitivity: Sensitivity | None = None

@@ -1,0 +1,43 @@
+"""The layer to look at first. Pure."""
+
+from dataclasses import dataclass
+
+from noisefloor.contract.layers import Layer, LayerReport
+
+NOTICEABLE_DB = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Culprit:
+    """A layer, and what it lost since the result before; without one, the noisiest layer."""
+
+    layer: Layer
+    was: Layer | None
+    drop_db: float | None
+
+
+def culprit(report: LayerReport, before: LayerReport | None) -> Culprit | None:
+    """The layer whose own error grew most since the report before, or else the one with the largest share.
+
+    The error before is that of the same layer; one that came or went has nothing to be held against.
+    """
+    if not report.layers:
+        return None
+    if before is not None:
+        earlier = {layer.name: layer for layer in before.layers}
+        lost = [
+            Culprit(layer=layer, was=earlier[layer.name], drop_db=drop_db)
+            for layer in report.layers
+            if layer.name in earlier and (drop_db := _drop_db(earlier[layer.name], layer)) is not None
+        ]
+        most = max(lost, key=lambda one: one.drop_db or 0.0, default=None)
+        if most is not None and most.drop_db is not None and most.drop_db > NOTICEABLE_DB:
+            return most
+    noisiest = report.ranked[0]
+    return Culprit(layer=noisiest, was=None, drop_db=None) if noisiest.share else None
+
+
+def _drop_db(before: Layer, now: Layer) -> float | None:
+    if before.local.value is None or now.local.value is None:
+        return None
+    return before.local.value - now.local.value
