@@ -7,8 +7,9 @@ import httpx
 import pytest
 from sqlalchemy import Engine
 from tests.measuring import claimed, finish
-from tests.samples import job
+from tests.samples import job, result
 
+from noisefloor.contract.layers import Layer, LayerReport
 from noisefloor.store.session import writing
 
 JOBS = "/v1/projects/demo/jobs"
@@ -101,6 +102,23 @@ def test_cells_show_figures_findings_and_the_command_that_repeats_them(
     assert one == page["items"][0]
     environment = api.get(f"/v1/environments/{one['environment']}").json()
     assert environment["document"]["torch"] == "2.13.0"
+
+
+def test_layers_of_a_cell_are_told_apart(api: httpx.Client, engine: Engine) -> None:
+    posted = api.post(JOBS, json=job()).json()
+    figure = {"value": 40.0, "kind": "finite"}
+    layer = Layer.model_validate({"name": "fc", "kind": "Linear", "cumulative": figure, "local": figure})
+    report = LayerReport(edge="float32->true", layers=(layer,), matched_share=1.0, first_divergent="fc")
+    with writing(engine) as session:
+        finish(session, claimed(session), lambda cell: result(cell, layers=(report,)))
+    cells = f"{JOBS}/{posted['id']}/cells"
+    (cell,) = api.get(cells).json()["items"]
+    found = api.get(f"{cells}/{cell['id']}/layers").json()
+    assert found["cell"] == cell["id"]
+    assert [(r["edge"], r["first_divergent"]) for r in found["reports"]] == [("float32->true", "fc")]
+    assert found["reports"][0]["layers"][0]["local"] == figure
+    missing = api.get(f"{cells}/{'0' * 32}/layers")
+    assert (missing.status_code, missing.json()["type"]) == (404, "urn:noisefloor:problem:not-found")
 
 
 def test_wait_returns_when_the_job_is_settled(api: httpx.Client, engine: Engine) -> None:

@@ -16,7 +16,9 @@ from tests.measuring import measure
 from tests.samples import ENVIRONMENT, job, result, small_data
 from tests.service import LiveService
 
+from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import JobSpec
+from noisefloor.contract.layers import Layer, LayerReport
 from noisefloor.contract.measurement import CellResult
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
@@ -164,6 +166,51 @@ def test_a_failing_job_says_what_how_much_where_and_how_to_reproduce_it(
         assert "The same as for the result before" in text
         assert "torch" in text
         assert concern.locator("pre.command").inner_text() == cell["repro"]
+
+
+def test_a_failing_job_leads_to_the_layers_of_its_cell(
+    page: Page, live_service: LiveService, measured: Jobs
+) -> None:
+    job_id = measured[2]["id"]
+    cell = live_service.cells(job_id, PROJECT)[0]
+    address = f"/v1/projects/{PROJECT}/jobs/{job_id}/cells/{cell['id']}/layers"
+    report = live_service.http.get(address).json()["reports"][0]
+    noisiest = max(report["layers"], key=lambda layer: layer["share"])
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{job_id}")
+    concern = page.locator(".concern").first
+    said = f"noisiest layer is {noisiest['name']}: {noisiest['local']['value']:.3f} dB on its own"
+    assert said in concern.inner_text()
+    concern.get_by_role("link", name="All layers").click()
+    table = page.locator("table.layers").first
+    names = table.locator("tbody th").all_inner_texts()
+    assert [name.split()[0] for name in names] == [layer["name"].split()[0] for layer in report["layers"]]
+    assert noisiest["name"] in table.locator("tr.noisiest").inner_text()
+    assert page.locator("pre.command").inner_text() == cell["repro"]
+
+
+def test_a_layer_that_lost_since_the_result_before_is_named(page: Page, quiet: Quiet) -> None:
+    def answer(own_db: float) -> Any:
+        layers = [
+            Layer(
+                name=name,
+                kind="Linear",
+                cumulative=Figure.finite(db),
+                local=Figure.finite(db),
+                share=share,
+            )
+            for name, db, share in (("noisy", 30.0, 0.9), ("moved", own_db, 0.1))
+        ]
+        report = LayerReport(edge="float32->true", layers=tuple(layers), first_divergent="noisy")
+        return lambda cell: result(cell, own_db, layers=(report,))
+
+    policy = {"rules": {"max_drop_db": 0.5}, "on": {"no_baseline": "warn"}}
+    for sha, own_db in (("a" * 40, 45.0), ("b" * 40, 42.0)):
+        at = f"2026-11-0{1 + (own_db < 45)}T12:00:00Z"
+        git = {"branch": "main", "sha": sha, "committed_at": at}
+        job_id = post(quiet, answer(own_db), policy=policy, git=git)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    said = page.locator(".concern").first.inner_text()
+    assert "Layer moved lost 3.000 dB of its own since then: 45.000 → 42.000 dB." in said
 
 
 def test_a_trend_draws_a_vertex_and_a_link_for_each_result(

@@ -10,7 +10,10 @@ from sqlalchemy.orm import Session
 from tests.measuring import claimed, finish, measure
 from tests.samples import imported, job, result, small_data, spec
 
+from noisefloor.contract.analysis import Analysis
+from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
+from noisefloor.contract.layers import Layer, LayerReport, LayerView, Sensitivity
 from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import (
@@ -29,8 +32,10 @@ from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
 from noisefloor.workflow.submit import submit
+from noisefloor.workflow.views import layer_view
 
 ENGINES = ["qnnpack", "onednn", "x86", "fbgemm"]
+DB = Figure.finite(40.0)
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
 
 
@@ -381,3 +386,43 @@ def test_shards_that_end_at_the_same_moment_settle_their_job_once(engine: Engine
             assert (found.status, found.verdict) == (JobStatus.DONE, Verdict.PASS)
             findings = select(func.count()).select_from(tables.Finding)
             assert session.scalar(findings.where(tables.Finding.job_id == posted.id)) == 4
+
+
+def test_layers_are_kept_beside_the_cell(engine: Engine, settings: Settings, dispatch: LocalDispatch) -> None:
+    layer = Layer(name="fc", kind="Linear", cumulative=DB, local=DB, share=1.0)
+    report = LayerReport(edge="float32->true", layers=(layer,), matched_share=1.0)
+    sensitivity = Sensitivity(edge="float32->true", target_db=50.0)
+    with writing(engine) as session:
+        job_id = measure(
+            session,
+            settings,
+            dispatch,
+            spec(),
+            lambda cell: result(cell, layers=(report,), sensitivity=sensitivity),
+        ).id
+    with reading(engine) as session:
+        (cell,) = cells.page(session, job_id)
+        found = layer_view(session, cell)
+        assert (found.cell, found.reports, found.sensitivity) == (cell.id, (report,), sensitivity)
+
+
+def test_cell_without_layers_has_none(engine: Engine, settings: Settings, dispatch: LocalDispatch) -> None:
+    with writing(engine) as session:
+        job_id = measure(session, settings, dispatch, spec()).id
+        (cell,) = cells.page(session, job_id)
+        assert layer_view(session, cell) == LayerView(cell=cell.id)
+        assert session.scalar(select(func.count()).select_from(tables.Analysis)) == 0
+
+
+def test_worker_is_told_how_closely_to_look(
+    engine: Engine, settings: Settings, dispatch: LocalDispatch
+) -> None:
+    asked = Analysis(layers=False, repeats=3, threads=(2,), target_db=40.0)
+    with writing(engine) as session:
+        submit(session, project="demo", spec=spec(analysis=asked), settings=settings, dispatch=dispatch)
+        assert claimed(session).analysis == asked
+        # a job that was posted before there was a choice
+        session.execute(update(tables.Job).values(spec={"limits": {}}))
+        session.expire_all()
+        (job_row,) = session.scalars(select(tables.Job))
+        assert jobs.conditions(session, job_row.id).analysis == Analysis()

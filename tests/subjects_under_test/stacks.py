@@ -31,6 +31,21 @@ class Overwriting(nn.Module):
         return self.out.copy_(self.fc(x)) if len(x) == len(self.out) else self.fc(x)
 
 
+class Unsteady(nn.Module):
+    """Gives another output at each pass, as a kernel with a race does, or on each number of threads."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.cause = cause
+        self.passes = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        number = self.passes if self.cause == "passes" else torch.get_num_threads()
+        return self.fc(x) * (1 + 1e-3 * number)
+
+
 def positive_stack() -> nn.Module:
     """512-512-10 with positive weights: long sums of large products, which saturate 16-bit accumulation."""
     stack = nn.Sequential(nn.Linear(512, 512), nn.Linear(512, 10))
@@ -48,6 +63,25 @@ def linear(weight: float = 1.0) -> nn.Module:
     with torch.no_grad():
         model.fc.weight[0, 0] = weight
     return model
+
+
+def unsteady(cause: str) -> nn.Module:
+    return Unsteady(cause)
+
+
+class Single(nn.Module):
+    """Adds a float32 constant in a way that double precision does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x) @ torch.ones(4, 4)
+
+
+def single() -> nn.Module:
+    return Single()
 
 
 def mixed() -> nn.Module:

@@ -161,3 +161,61 @@ def test_a_definite_loss_outweighs_what_could_not_be_evaluated() -> None:
 )
 def test_exit_codes(verdict: Verdict, code: int) -> None:
     assert verdict.exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("own_floor", "figure", "baseline", "floor_db", "verdict", "rule"),
+    [
+        (db(133.0), db(131.0), db(150.0), None, Verdict.PASS, "own_floor"),
+        (db(133.0), db(131.0), EXACT, None, Verdict.PASS, "own_floor"),
+        (db(133.0), db(129.9), db(150.0), None, Verdict.REGRESSED, "max_drop_db"),
+        (None, db(131.0), db(150.0), None, Verdict.REGRESSED, "max_drop_db"),
+        (EXACT, db(131.0), db(150.0), None, Verdict.REGRESSED, "max_drop_db"),
+        (db(133.0), db(131.0), None, None, Verdict.NO_BASELINE, "on.no_baseline"),
+        (db(133.0), db(131.0), db(131.0), 140.0, Verdict.ERROR, "own_floor"),
+        (db(133.0), db(131.0), db(131.0), 60.0, Verdict.PASS, None),
+        (db(50.0), db(30.0), db(30.0), 40.0, Verdict.REGRESSED, "floor_db"),
+    ],
+)
+def test_a_figure_that_is_float32s_own_noise_is_not_held_against_another(
+    *,
+    own_floor: Figure | None,
+    figure: Figure,
+    baseline: Figure | None,
+    floor_db: float | None,
+    verdict: Verdict,
+    rule: str | None,
+) -> None:
+    finding = judge_measurement(
+        DROP,
+        Evidence(
+            figure=figure,
+            own_floor=own_floor,
+            floor_db=floor_db,
+            baseline=before(baseline) if baseline else None,
+        ),
+    )
+    assert finding is not None
+    assert finding.verdict is verdict
+    assert rule is None or finding.rule == rule
+    assert finding.drop_db is None or finding.rule != "own_floor"
+
+
+@pytest.mark.parametrize(
+    ("coverage_min", "figure", "verdict"),
+    [
+        (None, db(0.1), None),
+        (0.9, db(0.9), Verdict.PASS),
+        (0.9, db(0.89), Verdict.REGRESSED),
+        (0.9, Figure.of(FigureKind.NOT_APPLICABLE), Verdict.ERROR),
+    ],
+)
+def test_coverage(coverage_min: float | None, figure: Figure, verdict: Verdict | None) -> None:
+    policy = Policy(rules=Rules(coverage_min=coverage_min, max_drop_db=0.5))
+    finding = judge_measurement(policy, Evidence(metric="coverage", place="graph", figure=figure))
+    assert (finding.verdict if finding else None) is verdict
+
+
+def test_what_is_no_ratio_is_not_judged_in_decibels() -> None:
+    evidence = Evidence(metric="coverage", figure=db(1.0), floor_db=30.0, baseline=before(db(50.0)))
+    assert judge_measurement(DROP, evidence) is None
