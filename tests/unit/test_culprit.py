@@ -2,7 +2,7 @@
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.layers import Layer, LayerReport
-from noisefloor.dashboard.culprit import culprit
+from noisefloor.gate.culprit import culprit
 
 
 def report(**local_db: float | None) -> LayerReport:

@@ -23,6 +23,9 @@ from noisefloor.cli.options import (
 from noisefloor.cli.report import Report, print_json, print_report
 from noisefloor.client import Client
 from noisefloor.contract.resources import JobView
+from noisefloor.contract.verdict import Verdict
+
+LAYERS_SHOWN = 20
 
 
 def submit(
@@ -122,9 +125,19 @@ def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa
 
 
 def report_of(service: Client, job: JobView) -> Report:
-    """What the service knows of a job's results."""
+    """What the service knows of a job's results, and of the layers of cells that something was found of."""
+    cells = service.cells(job.id)
+    found = [
+        cell
+        for cell in cells
+        if any(m.finding and m.finding.verdict is not Verdict.PASS for m in cell.measurements)
+    ]
     return Report(
-        name=job.name, verdict=job.verdict, message=job.verdict_message, cells=service.cells(job.id)
+        name=job.name,
+        verdict=job.verdict,
+        message=job.verdict_message,
+        cells=cells,
+        layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
     )
 
 

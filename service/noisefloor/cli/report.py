@@ -1,18 +1,21 @@
 """Results as a person or a program reads them. `run` and the service's verbs print through here alike."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.layers import LayerView, Sensitivity
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.resources import CellView, MeasurementView, Trend
 from noisefloor.contract.verdict import Verdict
+from noisefloor.gate.culprit import culprit
 
 WIDTH_UNSEEN = 160
 
@@ -34,6 +37,9 @@ class Report(Value):
     verdict: Verdict
     message: str
     cells: tuple[CellView, ...]
+    layers: tuple[LayerView, ...] = Field(
+        default=(), description="of every cell that `run` measured; from a service, of cells with findings"
+    )
 
 
 def _console() -> Console:
@@ -66,7 +72,13 @@ def print_report(report: Report) -> None:
 def print_verdict(report: Report) -> None:
     """What needs attention, with the command that reproduces it, and the verdict."""
     console = _console()
-    _print_attention(console, report.cells)
+    layers = {view.cell: view for view in report.layers}
+    _print_attention(console, report.cells, layers)
+    for cell in report.cells:
+        sensitivity = layers[cell.id].sensitivity if cell.id in layers else None
+        if sensitivity is not None:
+            where = f"{cell.subject.label} · {cell.scheme.label} · {cell.lane.label} {sensitivity.edge}: "
+            console.print(Text(where, style="bold"), Text(_sensitivity(sensitivity)), soft_wrap=True)
     console.print(
         Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})"
     )
@@ -108,7 +120,7 @@ def _verdict(finding: Any) -> Text:
     return Text(finding.verdict.value, style=STYLES[finding.verdict]) if finding else Text("–", style="dim")
 
 
-def _print_attention(console: Console, cells: Sequence[CellView]) -> None:
+def _print_attention(console: Console, cells: Sequence[CellView], layers: Mapping[str, LayerView]) -> None:
     for cell in cells:
         found = [(cell.lane.label, cell.finding)] + [
             (f"{cell.lane.label} {m.edge} {m.place}", m.finding) for m in cell.measurements
@@ -121,8 +133,37 @@ def _print_attention(console: Console, cells: Sequence[CellView]) -> None:
             console.print(Text(finding.message))
         if bad and cell.traceback:
             console.print(Text(cell.traceback.rstrip(), style="dim"))
+        for line in _layer_lines(cell, layers.get(cell.id)):
+            console.print(Text(f"  {line}"))
         if bad:
             console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+
+
+def _layer_lines(cell: CellView, layers: LayerView | None) -> Iterator[str]:
+    """The noisiest layer of each edge that something was found of."""
+    if layers is None:
+        return
+    found = {m.edge for m in cell.measurements if m.finding and m.finding.verdict is not Verdict.PASS}
+    for report in layers.reports:
+        noisiest = culprit(report, None) if report.edge in found else None
+        if noisiest is not None:
+            layer, share = noisiest.layer, noisiest.layer.share or 0.0
+            yield (
+                f"{report.edge}: the noisiest layer is {layer.name}, {layer.local} dB on its own, "
+                f"{share:.0%} of the layers' noise"
+            )
+
+
+def _sensitivity(found: Sensitivity) -> str:
+    if found.unavailable is not None:
+        return f"no sensitivity: {found.unavailable}"
+    if found.mixed is None:
+        return f"{found.target_db:g} dB are reached with every layer quantized"
+    mixed = found.mixed
+    reached = "reached" if mixed.reached else "not reached"
+    measured = f"{mixed.measured} dB measured, " if mixed.measured is not None else ""
+    note = f" ({mixed.note})" if mixed.note else ""
+    return f"float_layers [{', '.join(mixed.float_layers)}]: {measured}{found.target_db:g} dB {reached}{note}"
 
 
 def print_trends(trends: Sequence[Trend]) -> None:

@@ -9,6 +9,7 @@ import httpx
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec
+from noisefloor.contract.layers import LayerView
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
@@ -79,6 +80,10 @@ class Client:
     def cells(self, job_id: str) -> tuple[CellView, ...]:
         """All cells of a job."""
         return tuple(self._pages(f"/jobs/{job_id}/cells", {"limit": PAGE}, CellView))
+
+    def layers(self, job_id: str, cell_id: str) -> LayerView:
+        """Where in the model a cell's error comes from."""
+        return LayerView.model_validate(self._ask("GET", f"/jobs/{job_id}/cells/{cell_id}/layers"))
 
     def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
         """The lines that the filters find."""

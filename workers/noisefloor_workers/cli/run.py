@@ -10,6 +10,7 @@ from noisefloor.cli.options import DEFAULT_PROJECT, Format, FormatOption, JobFil
 from noisefloor.cli.report import Report, print_json, print_report
 from noisefloor.contract.budget import budgets
 from noisefloor.contract.job import JobSpec
+from noisefloor.contract.layers import LayerView
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.errors import UnavailableError
@@ -85,7 +86,14 @@ def report(spec: JobSpec, project: str, results: dict[int, CellResult]) -> Repor
         _view(spec, project, cell, results[cell.ordinal], found)
         for cell, found in zip(cells, judgement.cells, strict=True)
     )
-    return Report(name=spec.name, verdict=judgement.verdict, message=judgement.message, cells=views)
+    layers = tuple(
+        LayerView(cell=str(ordinal), reports=result.layers, sensitivity=result.sensitivity)
+        for ordinal, result in sorted(results.items())
+        if result.layers or result.sensitivity is not None
+    )
+    return Report(
+        name=spec.name, verdict=judgement.verdict, message=judgement.message, cells=views, layers=layers
+    )
 
 
 def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
