@@ -4,9 +4,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from noisefloor.contract.base import Value, refuse_repeats
+from noisefloor.contract.base import BuiltInOrPlugin, Value, refuse_repeats
 from noisefloor.contract.lane import Threads
 from noisefloor.contract.scheme import Decibels
+
+PluginMetric = Annotated[str, BuiltInOrPlugin(max_length=32)]
 
 
 class Analysis(Value):
@@ -19,14 +21,18 @@ class Analysis(Value):
     threads: Annotated[tuple[Threads, ...], Field(max_length=16)] = Field(
         default=(), description="thread counts beside the lane's own, to measure noise"
     )
+    metrics: Annotated[tuple[PluginMetric, ...], Field(max_length=64)] = Field(
+        default=(), description="metrics of plugins, of each leaf of the output"
+    )
     target_db: Decibels | None = Field(
         default=None,
         description="rank the layers by sensitivity and measure a mixed config that reaches this SQNR",
     )
 
     @model_validator(mode="after")
-    def _threads_once(self) -> Self:
+    def _each_once(self) -> Self:
         refuse_repeats("threads", self.threads)
+        refuse_repeats("metrics", self.metrics)
         return self
 
     @property

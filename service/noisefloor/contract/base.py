@@ -39,10 +39,10 @@ class BuiltInOrPlugin:
     """
 
     PATTERN = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$"
-    MAX_LENGTH = 64
 
-    def __init__(self, *built_in: str) -> None:
+    def __init__(self, *built_in: str, max_length: int = 64) -> None:
         self.built_in = built_in
+        self.max_length = max_length
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -51,18 +51,18 @@ class BuiltInOrPlugin:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         del schema, handler
-        plugin = {"type": "string", "pattern": self.PATTERN, "maxLength": self.MAX_LENGTH}
+        plugin = {"type": "string", "pattern": self.PATTERN, "maxLength": self.max_length}
         return {"anyOf": [{"enum": list(self.built_in)}, plugin]}
 
     def _check(self, name: str) -> str:
-        if name in self.built_in or (len(name) <= self.MAX_LENGTH and re.fullmatch(self.PATTERN, name)):
+        if name in self.built_in or (len(name) <= self.max_length and re.fullmatch(self.PATTERN, name)):
             return name
         near = difflib.get_close_matches(name, self.built_in, n=1)
         raise PydanticCustomError(
             "unknown_name",
             "unknown name '{name}'{hint}; a plugin's name has a dot in it",
             {
-                "name": name[: self.MAX_LENGTH],
+                "name": name[: self.max_length],
                 "hint": f"; did you mean '{near[0]}'?" if near else "",
                 "accepted": list(self.built_in),
             },

@@ -1,10 +1,10 @@
 """What a cell's run yields: measurements, the environment, and how the cell ended."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from noisefloor.contract.base import Digest, LongText, Text, Value
+from noisefloor.contract.base import BuiltInOrPlugin, Digest, LongText, Text, Value
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane, Threads
@@ -13,19 +13,20 @@ from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.sums import Sums
 
 # Beside sqnr_db, which is of outputs, facts of a quantized graph, at the place GRAPH.
-Metric = Literal[
-    "sqnr_db",
-    "quantize_nodes_unfolded",  # quantize operations before constants are folded
-    "dequantize_nodes_unfolded",
-    "quantize_nodes",  # and after
-    "dequantize_nodes",
-    "weights_folded",  # quantize operations that folding took away: constants that are stored quantized
-    "coverage",  # quantized operations over those that could be, 0 to 1
-    "save_load_db",  # SQNR of the saved and loaded program's output against the program's own, dB
-    "training_ops",  # batch norms and dropouts that still behave as in training
-    "prepare_s",  # seconds to insert observers
-    "convert_s",  # seconds to convert
-]
+METRICS = {
+    "sqnr_db": "SQNR, dB",
+    "quantize_nodes_unfolded": "quantize operations before constants are folded",
+    "dequantize_nodes_unfolded": "dequantize operations before constants are folded",
+    "quantize_nodes": "quantize operations",
+    "dequantize_nodes": "dequantize operations",
+    "weights_folded": "constants that are stored quantized",
+    "coverage": "share of what could be quantized that is",
+    "save_load_db": "SQNR after saving and loading, dB",
+    "training_ops": "batch norms and dropouts that behave as in training",
+    "prepare_s": "time to prepare, s",
+    "convert_s": "time to convert, s",
+}
+Metric = Annotated[str, BuiltInOrPlugin(*METRICS, max_length=32)]
 OUTPUT = "output"
 GRAPH = "graph"
 

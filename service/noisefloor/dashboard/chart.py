@@ -1,6 +1,6 @@
 """The geometry of a trend's chart: from points to coordinates. Pure; the template draws them.
 
-Points stand side by side in the order of their commits. Finite figures share one axis in dB with the floor;
+Points stand side by side in the order of their commits. Finite figures share one axis with the floor;
 exact ones have a band above it, those without a figure a band below it.
 """
 
@@ -12,6 +12,7 @@ from noisefloor.contract.figure import FigureKind
 from noisefloor.contract.resources import Trend, TrendPoint
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dashboard.axis import Axis, axis
+from noisefloor.dashboard.words import unit
 
 WIDTH, LEFT, RIGHT, INSET = 960.0, 76.0, 944.0, 24.0
 TOP, PLOT_HEIGHT, BAND_HEIGHT, FOOT_HEIGHT = 22.0, 230.0, 36.0, 26.0
@@ -119,7 +120,7 @@ def chart(trend: Trend) -> Chart:
         plot_bottom=plot_bottom,
         bottom=bottom,
         scale=0.6 if len(points) > CROWDED else 1,
-        ticks=_ticks(scale, plot_bottom),
+        ticks=_ticks(scale, plot_bottom, unit(trend.series.metric)),
         bands=tuple(Label(x=LEFT - 8, y=y, text=text) for shown, y, text in band_labels if shown),
         dates=tuple(_dates(points, xs, bottom + LABEL_HEIGHT)),
         floors=floors,
@@ -165,11 +166,11 @@ def _mark(point: TrendPoint, x: float, y: float) -> Mark:
     return Mark(x=x, y=y, path=path, point=point, verdict=verdict)
 
 
-def _ticks(scale: Axis | None, plot_bottom: float) -> tuple[Label, ...]:
+def _ticks(scale: Axis | None, plot_bottom: float, unit_text: str) -> tuple[Label, ...]:
     """The axis' numbers; the topmost one has the unit."""
     if scale is None:
         return ()
-    units = {scale.ticks[-1]: " dB"}
+    units = {scale.ticks[-1]: unit_text}
     return tuple(
         Label(
             x=LEFT - 8,

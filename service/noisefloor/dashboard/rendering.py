@@ -28,6 +28,7 @@ _templates.filters |= {
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,
+    "metric": words.metric_words,
     "moment": words.moment,
     "policy": words.policy_words,
     "scientific": words.scientific,
@@ -35,6 +36,7 @@ _templates.filters |= {
     "key": words.short_key,
     "signed": words.signed,
     "spaced": words.spaced,
+    "unit": words.unit,
     "subject": words.subject_words,
 }
 

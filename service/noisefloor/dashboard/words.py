@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.measurement import METRICS
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
 
@@ -55,6 +56,20 @@ def policy_words(policy: Policy) -> str:
 def edge_words(edge: str) -> str:
     """The pair of variants, with an arrow."""
     return edge.replace("->", "\N{NARROW NO-BREAK SPACE}→\N{NARROW NO-BREAK SPACE}")
+
+
+def metric_words(metric: str) -> str:
+    """A metric with its unit; a plugin's is called by its name."""
+    return METRICS.get(metric, metric)
+
+
+def unit(metric: str) -> str:
+    """What stands behind a metric's number, with the space before it; empty for a count or a share.
+
+    >>> unit("sqnr_db"), unit("coverage")
+    (' dB', '')
+    """
+    return {"db": " dB", "s": " s"}.get(metric.rpartition("_")[2], "")
 
 
 def spaced(word: str) -> str:

@@ -4,13 +4,12 @@ A flow is imported when a cell first asks for it, since some bring libraries tha
 """
 
 from importlib import import_module
-from importlib.metadata import entry_points
 
 from noisefloor_workers.flows.protocol import Calibrated, CalibrationError, Flow, Unsupported
+from noisefloor_workers.plugins import plugin
 
 __all__ = ["FLOWS", "Calibrated", "CalibrationError", "Flow", "Unsupported", "flow_named"]
 
-ENTRY_POINT_GROUP = "noisefloor.flows"
 BUILT_IN = {
     "eager": "noisefloor_workers.flows.eager:Eager",
     "fx": "noisefloor_workers.flows.fx:Fx",
@@ -33,10 +32,5 @@ def _made(name: str) -> Flow:
         module, _, attribute = BUILT_IN[name].partition(":")
         flow: Flow = getattr(import_module(module), attribute)()
         return flow
-    found = entry_points(group=ENTRY_POINT_GROUP, name=name)
-    if not found:
-        installed = [point.name for point in entry_points(group=ENTRY_POINT_GROUP)]
-        known = ", ".join([*BUILT_IN, *sorted(installed)])
-        raise Unsupported(f"flow {name} is not part of this worker; it has: {known}")
-    plugin: Flow = next(iter(found)).load()()
-    return plugin
+    made: Flow = plugin("flow", name, BUILT_IN)()
+    return made

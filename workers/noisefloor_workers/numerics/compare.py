@@ -54,7 +54,7 @@ def compare(
 
 
 def _leaf(edge: Edge, pair: LeafPair, step: float | None, batch: int | None) -> Measurement:
-    place, ref, actual = _short(pair.place), pair.ref, pair.actual
+    place, ref, actual = short_place(pair.place), pair.ref, pair.actual
     digest = output_digest([(pair.place, actual)])
     if not (isinstance(ref, Tensor) and isinstance(actual, Tensor)):
         return Measurement(
@@ -123,7 +123,7 @@ def _match_rate(found: list[LeafPair]) -> float | None:
     return int(equal.sum()) / equal.numel() if equal.numel() else None
 
 
-def _short(place: str) -> str:
+def short_place(place: str) -> str:
     """A place that fits its field: a long one ends in a digest, so that two of them stay apart."""
     if len(place) <= TEXT_CHARS:
         return place

@@ -24,6 +24,7 @@ from noisefloor_workers.numerics.compare import compare
 from noisefloor_workers.runner.calibration import Calibration
 from noisefloor_workers.runner.explain import Explained, explain
 from noisefloor_workers.runner.forward import forward
+from noisefloor_workers.runner.metrics import plugin_measurements
 from noisefloor_workers.runner.noise import noise
 from noisefloor_workers.subjects.load import LoadedSubject
 
@@ -100,8 +101,11 @@ class Bench:
         if ref is Variant.FLOAT64:
             return measured
         measured = tuple(m.replace(own_floor=self._own_floors.get(m.place)) for m in measured)
+        of_plugins = plugin_measurements(
+            self._analysis.metrics, edge, ref=outputs.of[ref], actual=outputs.of[actual]
+        )
         if not self._analysis.measures_noise:
-            return measured
+            return (*measured, *of_plugins)
         found = noise(
             edge,
             ref=outputs.of[ref],
@@ -109,7 +113,7 @@ class Bench:
             inputs=self._subject.evaluation,
             analysis=self._analysis,
         )
-        return (measured[0].replace(noise=found), *measured[1:])
+        return (measured[0].replace(noise=found), *measured[1:], *of_plugins)
 
     def _explained(
         self,

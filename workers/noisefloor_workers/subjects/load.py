@@ -8,8 +8,10 @@ import torch
 from torch import nn
 
 from noisefloor.contract.subject import Inputs, Stage, Subject
-from noisefloor_workers.subjects import architectures, data, imported, plugins, tensors, weights
+from noisefloor_workers.plugins import plugin
+from noisefloor_workers.subjects import architectures, data, imported, tensors, weights
 from noisefloor_workers.subjects.architectures import ARCHITECTURES
+from noisefloor_workers.subjects.errors import require_module
 from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.zoo import ZOO
 
@@ -65,4 +67,5 @@ def _build(subject: Subject, import_allow: Iterable[str]) -> nn.Module:
         return ZOO[name](**subject.args)
     if name in ARCHITECTURES:
         return architectures.build(name, subject.args)
-    return plugins.build(name, subject.args, built_in=[*ZOO, *ARCHITECTURES])
+    made = plugin("subject", name, [*ZOO, *ARCHITECTURES])(**subject.args)
+    return require_module(name, made)
