@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up test lint bench clean
+.PHONY: help demo up test lint bench support clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -33,6 +33,9 @@ lint: $(INSTALLED) ## Style, types, and who may import whom
 
 bench: $(INSTALLED) ## Compare the cost of the seed matrix with the scripts it replaces
 	$(BIN)/python benchmarks/seed_matrix.py
+
+support: $(INSTALLED) ## Run every flow on every built-in subject and engine, and write docs/support.md
+	$(BIN)/python docs/support.py
 
 clean: ## Remove the environment and the local database
 	rm -rf $(VENV) .noisefloor

@@ -80,7 +80,7 @@ def test_engines_share_reference_calibration_and_fake_output(
         "static true": 2,
         "qat true": 2,
     }
-    assert passes == {"Sequential": 2, "_Stubs": 5}  # the float model in float32 and in float64
+    assert passes == {"Sequential": 2, "Stubs": 5}  # the float model in float32 and in float64
 
 
 def test_failed_calibration_is_not_tried_again(
@@ -229,3 +229,41 @@ def test_every_edge_of_the_chain_is_measured(shard: Callable[..., ShardTask]) ->
         assert figures["float64->float32"].value is None or figures["float64->float32"].value > 120
         assert figures["float32->fake"].value is not None
         assert figures["float32->fake"].value < 60
+
+
+def test_operation_without_a_quantized_kernel_is_unsupported_and_named_with_its_layer(
+    shard: Callable[..., ShardTask],
+) -> None:
+    for result in results(shard("stacks:residual", cells=cells(STATIC))):
+        assert result.status is CellStatus.UNSUPPORTED
+        assert result.reason == (
+            "in layer block: aten::add.out is called on a quantized tensor, for which torch has no kernel"
+        )
+
+
+def test_error_names_the_innermost_layer(shard: Callable[..., ShardTask]) -> None:
+    (result,) = results(shard("stacks:narrow", cells=cells(STATIC)[:1]))
+    assert result.status is CellStatus.FAILED
+    assert result.reason is not None
+    assert result.reason.startswith(
+        "in layer body.fc: RuntimeError: mat1 and mat2 shapes cannot be multiplied"
+    )
+
+
+@pytest.mark.parametrize("mode", ["static", "qat"])
+def test_embedding_is_refused_by_name_and_can_stay_float(shard: Callable[..., ShardTask], mode: str) -> None:
+    numbers = {"shape": [8], "distribution": "integers", "high": 8}
+    subject = {
+        "import": "subjects_under_test.stacks:embedded",
+        "data": {"calibration": numbers, "evaluation": numbers},
+    }
+    scheme = {"flow": "eager", "mode": mode, "edge": "float32->true"}
+    refused, kept = [
+        results(shard("stacks:embedded", subject=subject, cells=cells({**scheme, **more})[:1]))[0]
+        for more in ({}, {"float_layers": ["table"]})
+    ]
+    assert refused.status is CellStatus.UNSUPPORTED
+    assert refused.reason is not None
+    assert "embedding 'table'" in refused.reason
+    assert kept.status is CellStatus.DONE
+    assert kept.measurements[0].figure.value is not None

@@ -84,6 +84,46 @@ def single() -> nn.Module:
     return Single()
 
 
+class Residual(nn.Module):
+    """Adds with the operator, which has no kernel for quantized tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x) + x
+
+
+def residual() -> nn.Module:
+    model = nn.Sequential()
+    model.add_module("block", Residual())
+    return model
+
+
+def narrow() -> nn.Module:
+    """Its layer takes fewer features than it is given."""
+    body, model = nn.Sequential(), nn.Sequential()
+    body.add_module("fc", nn.Linear(2, 2))
+    model.add_module("body", body)
+    return model
+
+
+def embedded() -> nn.Module:
+    """A table, looked up by rounding its input, before a linear layer."""
+
+    class Lookup(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(8, 4)
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.table(numbers))
+
+    return Lookup()
+
+
 def mixed() -> nn.Module:
     return Mixed()
 

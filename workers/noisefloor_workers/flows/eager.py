@@ -138,9 +138,10 @@ def _prepare(model: nn.Module, quantization: Quantization, calibration: ModelInp
     if groups:
         (ao.fuse_modules if static else ao.fuse_modules_qat)(model, groups, inplace=True)
     if not any(isinstance(part, ao.QuantStub) for part in model.modules()):
-        model = _Stubs(model, calibration).train(not static)
+        model = Stubs(model, calibration).train(not static)
     model.qconfig = qconfig(quantization)
     _keep_in_float(model, quantization.float_layers)
+    _require_quantizable(model, quantization.mode)
     if static:
         ao.prepare(model, inplace=True)
         return model.eval()
@@ -151,7 +152,7 @@ def _prepare(model: nn.Module, quantization: Quantization, calibration: ModelInp
     return model
 
 
-class _Stubs(nn.Module):
+class Stubs(nn.Module):
     """A model between quantize and dequantize: every float input has an observer, every output leaf leaves.
 
     `torch.ao.quantization.QuantWrapper` for any number of inputs, by position or by name.
@@ -193,17 +194,21 @@ class _FloatIsland(nn.Module):
         layer.qconfig = None  # type: ignore[assignment] # torch's own mark for: not quantized
 
     def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
-        plain = (self.dequant(argument) for argument in args)
-        named = {name: self.dequant(argument) for name, argument in kwargs.items()}
+        plain = (self._dequantized(argument) for argument in args)
+        named = {name: self._dequantized(argument) for name, argument in kwargs.items()}
         quantized: torch.Tensor = self.quant(self.layer(*plain, **named))
         return quantized
+
+    def _dequantized(self, argument: torch.Tensor) -> torch.Tensor:
+        dequantized: torch.Tensor = self.dequant(argument) if argument.is_quantized else argument
+        return dequantized
 
 
 def _keep_in_float(model: nn.Module, layers: tuple[str, ...]) -> None:
     """Put an island in the place of each of these layers, which have the model's own names."""
     if not layers:
         return
-    prefix = "module." if isinstance(model, _Stubs) else ""
+    prefix = "module." if isinstance(model, Stubs) else ""
     parts = {
         path.removeprefix(prefix): part for path, part in model.named_modules() if path.startswith(prefix)
     }
@@ -211,6 +216,24 @@ def _keep_in_float(model: nn.Module, layers: tuple[str, ...]) -> None:
     for name in layers:
         parent, _, child = (prefix + name).rpartition(".")
         setattr(model.get_submodule(parent), child, _FloatIsland(parts[name]))
+
+
+def _require_quantizable(model: nn.Module, mode: Mode) -> None:
+    """Refuse what conversion would stop at: a table takes other observers than a layer."""
+    if mode not in {"static", "qat"}:
+        return
+    islands = {id(part.layer) for part in model.modules() if isinstance(part, _FloatIsland)}
+    for path, part in model.named_modules():
+        if (
+            isinstance(part, nn.Embedding | nn.EmbeddingBag)
+            and id(part) not in islands
+            and "qconfig" not in vars(part)
+        ):
+            name = _layer(path)
+            raise Unsupported(
+                f"eager {mode} cannot quantize the embedding {name!r}: keep it in float_layers, "
+                "or give it torch's float_qparams_weight_only_qconfig"
+            )
 
 
 def _is_glue(part: nn.Module) -> bool:

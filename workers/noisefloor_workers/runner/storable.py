@@ -17,12 +17,14 @@ def storable(text: str, *, keep_tail_bytes: int = TAIL_BYTES) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """`ExcType: message`, cut at its end; an exception whose message cannot be had is named all the same."""
+    """`note: ExcType: message`, cut at its end; an exception without a message is named all the same."""
     try:
         message = str(error)
     except BaseException as unprintable:  # noqa: BLE001 - the exception is a model's own, with its own __str__
         message = f"<its message raises {type(unprintable).__name__}>"
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    text = ": ".join([*notes[:1], text])
     return storable(
         storable(text, keep_tail_bytes=len(text) * 4).encode()[:REASON_BYTES].decode("utf-8", "ignore")
     )
