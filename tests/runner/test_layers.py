@@ -1,5 +1,6 @@
 """Layers: what is tapped is what runs, each layer's own error is its own, and a planted fault is found."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.ao.quantization import FakeQuantizeBase, ObserverBase
+from torchao.quantization import Int8Tensor
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.lane import Lane
@@ -16,6 +18,8 @@ from noisefloor.contract.scheme import Edge, Quantization, Scheme, Variant
 from noisefloor_workers.flows import FLOWS, Calibrated, flow_named
 from noisefloor_workers.flows.eager import Eager
 from noisefloor_workers.flows.fx import Fx
+from noisefloor_workers.flows.minmax_fx import MinMaxFx, _Matched, _replacements
+from noisefloor_workers.flows.torchao import TorchAo
 from noisefloor_workers.lanes.engine import bound
 from noisefloor_workers.numerics.accumulate import sqnr_db
 from noisefloor_workers.runner.bench import Bench
@@ -32,8 +36,23 @@ CHAINS: dict[tuple[str, str], tuple[Edge, ...]] = {
     ("eager", "activation_only"): ("float32->fake",),
     ("fx", "static"): ("float32->reference", "reference->true", "float32->true"),
     ("fx", "dynamic"): ("float32->reference", "reference->true", "float32->true"),
+    ("minmax_fx", "static"): ("float32->reference", "reference->true", "float32->true"),
+    ("torchao", "weight_only"): ("float32->reference", "reference->true", "float32->true"),
+    ("torchao", "dynamic"): ("float32->reference", "reference->true", "float32->true"),
     ("fx", "qat"): ("float32->fake", "fake->reference", "reference->true", "float32->true"),
 }
+
+
+FLOW_AND_MODE: dict[type[Any], tuple[str, str]] = {
+    Eager: ("eager", "qat"),
+    Fx: ("fx", "qat"),
+    MinMaxFx: ("minmax_fx", "static"),
+    TorchAo: ("torchao", "weight_only"),
+}
+EVERY = ("conv", "first", "second", "last")
+# torchao quantizes linear layers alone, and observes nothing
+OBSERVERS = [(flow, layer) for flow in (Eager, Fx, MinMaxFx) for layer in EVERY]
+KERNELS = OBSERVERS + [(TorchAo, layer) for layer in EVERY[1:]]
 
 
 class Stack(nn.Module):
@@ -78,7 +97,7 @@ def subject() -> LoadedSubject:
 def measured(subject: LoadedSubject, flow: str, mode: str, **analysis: Any) -> CellResult:
     scheme = Scheme(flow=flow, mode=mode, edges=CHAINS[flow, mode])
     bench = Bench(subject, Analysis(**analysis))
-    task = CellTask(cell="0", scheme=scheme, lane=LANE)
+    task = CellTask(cell="0", scheme=scheme, lane=LANE.replace(engine="aten") if flow == "torchao" else LANE)
     return bench.measure(task, bench.calibration(scheme.quantization))
 
 
@@ -95,14 +114,24 @@ def test_every_layer_of_every_edge_is_matched_by_name(subject: LoadedSubject, fl
         assert (report.unavailable, report.unmatched, report.matched_share) == (None, (), 1.0)
         assert not report.taps_change_output
         names = [layer.name for layer in report.layers]
+        linear_only = mode == "dynamic" or flow == "torchao"
         assert [name for name in names if name in {"conv", "first", "second", "last"}] == (
-            ["first", "second", "last"] if mode == "dynamic" else ["conv", "first", "second", "last"]
+            ["first", "second", "last"] if linear_only else ["conv", "first", "second", "last"]
         )
         if report.edge == CHAINS[flow, mode][0] and mode != "activation_only":
             assert all(layer.weight is not None for layer in report.layers if layer.kind.startswith("Linear"))
 
 
-@pytest.mark.parametrize(("flow", "mode"), [("eager", "static"), ("fx", "static"), ("eager", "qat")])
+@pytest.mark.parametrize(
+    ("flow", "mode"),
+    [
+        ("eager", "static"),
+        ("fx", "static"),
+        ("eager", "qat"),
+        ("minmax_fx", "static"),
+        ("torchao", "dynamic"),
+    ],
+)
 def test_last_layers_cumulative_error_is_the_outputs(subject: LoadedSubject, flow: str, mode: str) -> None:
     result = measured(subject, flow, mode)
     headline = {m.edge: m.figure for m in result.measurements}["float32->true"]
@@ -154,7 +183,13 @@ def test_looking_leaves_the_models_as_they_were(subject: LoadedSubject) -> None:
 
 
 def test_weights_are_compared_with_batch_norm_folded_in(subject: LoadedSubject) -> None:
-    for flow, mode in (("eager", "qat"), ("fx", "qat"), ("eager", "static"), ("fx", "static")):
+    for flow, mode in (
+        ("eager", "qat"),
+        ("fx", "qat"),
+        ("eager", "static"),
+        ("fx", "static"),
+        ("minmax_fx", "static"),
+    ):
         for report in reports(measured(subject, flow, mode)).values():
             figure = next(layer for layer in report.layers if layer.name == "conv").weight
             assert figure is not None
@@ -162,28 +197,24 @@ def test_weights_are_compared_with_batch_norm_folded_in(subject: LoadedSubject) 
             assert figure.value is None or figure.value > 30, (flow, mode, report.edge, figure)
 
 
-@pytest.mark.parametrize("flow", [Eager, Fx])
-@pytest.mark.parametrize("layer", ["conv", "first", "second", "last"])
+@pytest.mark.parametrize(("flow", "layer"), KERNELS)
 def test_weights_shifted_by_one_step_are_found_in_the_kernel(
     subject: LoadedSubject, monkeypatch: pytest.MonkeyPatch, flow: type[Any], layer: str
 ) -> None:
     def shifted(module: nn.Module) -> None:
-        path, part = _named(module, layer)
+        part = _named(module, layer)[1]
+        if isinstance(part.weight, Int8Tensor):
+            part.weight.qdata.copy_((part.weight.qdata.to(torch.int16) + 1).clamp(-128, 127))
+            return
         weight, bias = part.weight(), part.bias()
-        stepped = torch._make_per_tensor_quantized_tensor(
-            (weight.int_repr().to(torch.int16) + 1).clamp(-128, 127).to(torch.int8),
-            weight.q_scale(),
-            weight.q_zero_point(),
-        )
-        assert path
-        part.set_weight_bias(stepped, bias)
+        codes = (weight.int_repr().to(torch.int16) + 1).clamp(-128, 127).to(torch.int8)
+        scale, zero_point = weight.q_scale(), weight.q_zero_point()
+        part.set_weight_bias(torch._make_per_tensor_quantized_tensor(codes, scale, zero_point), bias)
 
-    found = _with_faulty_kernel(subject, monkeypatch, flow, shifted)
-    _is_in_the_kernel(found, layer)
+    _is_in_the_kernel(_with_faulty_kernel(subject, monkeypatch, flow, shifted), layer)
 
 
-@pytest.mark.parametrize("flow", [Eager, Fx])
-@pytest.mark.parametrize("layer", ["conv", "first", "second", "last"])
+@pytest.mark.parametrize(("flow", "layer"), KERNELS)
 def test_replaced_kernel_is_found_in_the_kernel(
     subject: LoadedSubject, monkeypatch: pytest.MonkeyPatch, flow: type[Any], layer: str
 ) -> None:
@@ -192,30 +223,23 @@ def test_replaced_kernel_is_found_in_the_kernel(
         parent, _, child = path.rpartition(".")
         setattr(module.get_submodule(parent), child, Wrong(part))
 
-    found = _with_faulty_kernel(subject, monkeypatch, flow, replaced)
-    _is_in_the_kernel(found, layer)
+    _is_in_the_kernel(_with_faulty_kernel(subject, monkeypatch, flow, replaced), layer)
 
 
-@pytest.mark.parametrize("flow", [Eager, Fx])
-@pytest.mark.parametrize("layer", ["conv", "first", "second", "last"])
+@pytest.mark.parametrize(("flow", "layer"), OBSERVERS)
 def test_widened_observer_is_found_in_the_quantization(
     subject: LoadedSubject, monkeypatch: pytest.MonkeyPatch, flow: type[Any], layer: str
 ) -> None:
     class Widened(flow):  # type: ignore[misc]
         def calibrate(self, *args: Any) -> Calibrated:
-            calibrated = super().calibrate(*args)
-            observer = _observer(calibrated.module, layer)
-            observer.min_val.mul_(4)
-            observer.max_val.mul_(4)
-            _recompute(calibrated.module)
-            return calibrated
+            return _widened(super().calibrate(*args), layer)
 
-    name = flow.__name__.lower()
+    name, mode = FLOW_AND_MODE[flow]
     monkeypatch.setitem(FLOWS, name, Widened())
-    found = reports(measured(subject, name, "qat"))
+    found = reports(measured(subject, name, mode))
 
-    headline, *inner, kernel = [found[edge] for edge in CHAINS[name, "qat"][:-1]]
-    assert headline.edge == "float32->fake"
+    headline, *inner, kernel = [found[edge] for edge in CHAINS[name, mode][:-1]]
+    assert headline.edge in {"float32->fake", "float32->reference"}
     assert headline.ranked[0].name == layer
     for report in (*inner, kernel):
         assert all(one.local.value is None or one.local.value > 40 for one in report.layers), report
@@ -248,9 +272,9 @@ class Wrong(nn.Module):
 
 
 def _named(module: nn.Module, layer: str) -> tuple[str, Any]:
-    return next(
-        (path, part) for path, part in module.named_modules() if path.removeprefix("module.") == layer
-    )
+    """The module that computes a layer; minmax_fx calls it by the last of the nodes that it stands for."""
+    names = {layer, f"module.{layer}", "matched_relu" if layer == "conv" else f"matched_{layer}"}
+    return next((path, part) for path, part in module.named_modules() if path in names)
 
 
 def _with_faulty_kernel(
@@ -266,10 +290,10 @@ def _with_faulty_kernel(
                 plant(module)
             return module
 
-    name = flow.__name__.lower()
+    name, mode = FLOW_AND_MODE[flow]
     assert type(flow_named(name)).__name__ == flow.__name__
     monkeypatch.setitem(FLOWS, name, Faulty())
-    return reports(measured(subject, name, "qat"))
+    return reports(measured(subject, name, mode))
 
 
 def _is_in_the_kernel(found: dict[Edge, LayerReport], layer: str) -> None:
@@ -284,14 +308,26 @@ def _is_in_the_kernel(found: dict[Edge, LayerReport], layer: str) -> None:
         assert all(value > 30 for value in weights)
 
 
-def _observer(prepared: nn.Module, layer: str) -> Any:
-    """What observes the output of a layer."""
+def _widened(calibrated: Calibrated, layer: str) -> Calibrated:
+    """With the range of a layer's output four times as wide."""
+    prepared: Any = calibrated.module
+    if isinstance(calibrated, _Matched):
+        last = next(node for node, (match, _) in calibrated.replacements.items() if match.layer == layer)
+        seen = calibrated.ranges[last]
+        wide = dataclasses.replace(seen, low=4 * seen.low, high=4 * seen.high)
+        ranges = {**calibrated.ranges, last: wide}
+        redone = _replacements(calibrated.module, ranges, calibrated.quantization)
+        return dataclasses.replace(calibrated, ranges=ranges, replacements=redone)
     if isinstance(prepared, torch.fx.GraphModule):
         node = next(n for n in prepared.graph.nodes if str(n.target) == layer)
         found: Any = prepared.get_submodule(str(next(iter(node.users)).target))
     else:
         found = _named(prepared, layer)[1].activation_post_process
-    return found.activation_post_process if isinstance(found, FakeQuantizeBase) else found
+    observer = found.activation_post_process if isinstance(found, FakeQuantizeBase) else found
+    observer.min_val.mul_(4)
+    observer.max_val.mul_(4)
+    _recompute(prepared)
+    return calibrated
 
 
 def _recompute(prepared: nn.Module) -> None:

@@ -12,11 +12,15 @@ Kind = Literal["subject", "flow", "quantizer", "metric"]
 def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
     """The object that the entry point of that name in the group `noisefloor.<kind>s` stands for.
 
-    Raises Unsupported with the names that there are: ours, and those of the packages installed here.
+    Raises Unsupported with the names that there are, ours and those of the packages installed here; and for
+    a name that two packages bring, since figures under it would be of the one or the other.
     """
     group = f"noisefloor.{kind}s"
-    found = entry_points(group=group, name=name)
+    found = list(entry_points(group=group, name=name))
     if not found:
         known = [*built_in, *sorted(point.name for point in entry_points(group=group))]
         raise Unsupported(f"{kind} {name} is not part of this worker; it has: {', '.join(known) or 'none'}")
-    return next(iter(found)).load()
+    if len(found) > 1:
+        packages = sorted(point.dist.name for point in found if point.dist is not None)
+        raise Unsupported(f"{kind} {name} is in several packages, keep one of them: {', '.join(packages)}")
+    return found[0].load()

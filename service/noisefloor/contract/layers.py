@@ -9,7 +9,7 @@ from noisefloor.contract.figure import Figure
 from noisefloor.contract.scheme import Edge, Variant
 
 Share = Annotated[float, Field(ge=0, le=1)]
-NEAR_OUTPUT_DB = 3.0
+NEAR_OUTPUT_DB = 10.0
 
 
 class Layer(Value):
@@ -41,7 +41,7 @@ class LayerReport(Value):
     matched_share: Share = 0.0
     first_divergent: Text | None = Field(
         default=None,
-        description="the first layer whose cumulative SQNR is within 3 dB of the output's, or below it",
+        description="where the error begins: the first layer with a tenth of the output's relative noise, or more",
     )
     taps_change_output: bool = Field(
         default=False, description="the output differs when layers are looked at: then so may they"

@@ -16,6 +16,7 @@ Its ways are those of early research code, and are kept: they are what it is com
 """
 
 import operator
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,7 @@ from noisefloor_workers.flows.minmax_patterns import (
 from noisefloor_workers.flows.observers import quiet, require_finite_weights
 from noisefloor_workers.flows.protocol import Calibrated, Flow, Unsupported
 from noisefloor_workers.flows.support import require_layers, why_not
+from noisefloor_workers.flows.taps import Tapped, TappedGraph, weight_of
 from noisefloor_workers.flows.trace import faithful_trace
 from noisefloor_workers.subjects.inputs import ModelInputs
 
@@ -74,8 +76,7 @@ class MinMaxFx(Flow):
         return calibrated
 
     def variant(self, calibrated: Calibrated, variant: Variant, lane: Lane) -> nn.Module:
-        if not isinstance(calibrated, _Matched):
-            raise TypeError(f"minmax_fx takes what it calibrated itself, not {type(calibrated).__name__}")
+        matched = _as_matched(calibrated)
 
         def kernel(match: Match, replacement: Replacement) -> nn.Module:
             try:
@@ -90,7 +91,21 @@ class MinMaxFx(Flow):
         if variant not in forms:
             raise Unsupported(f"minmax_fx static derives: {', '.join(forms)}; not {variant}")
         with quiet():
-            return _rewritten(calibrated, forms[variant])
+            return _rewritten(matched, forms[variant])
+
+    def layers(self, calibrated: Calibrated, variant: Variant, module: nn.Module | None = None) -> Tapped:
+        del variant
+        matched = _as_matched(calibrated)
+        graph: Any = module
+        if module is None:
+            with quiet():
+                graph = _rewritten(matched, lambda match, _replacement: match.operation(), in_float=True)
+        layers, calls = _layers(matched), graph.graph.find_nodes(op="call_module")
+        return TappedGraph(graph, {n.name: layers[n.target] for n in calls if n.target in layers})
+
+    def keepable(self, calibrated: Calibrated) -> tuple[str, ...]:
+        first = (match.nodes[-1] for match, _ in _as_matched(calibrated).replacements.values())
+        return tuple(dict.fromkeys(layer_of(node) for node in first if node.op == "call_module"))
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         return Fx().output_step(module, inputs)
@@ -103,6 +118,28 @@ class _Matched(Calibrated):
     module: GraphModule
     ranges: Mapping[Node, Range]
     replacements: Mapping[Node, tuple[Match, Replacement]]
+
+
+def _as_matched(calibrated: Calibrated) -> _Matched:
+    if not isinstance(calibrated, _Matched):
+        raise TypeError(f"minmax_fx takes what it calibrated itself, not {type(calibrated).__name__}")
+    return calibrated
+
+
+def _layers(calibrated: _Matched) -> dict[str, str]:
+    """The layer of each match, `#2` at its second call, by the name that the match has in all variants."""
+    calls: Counter[str] = Counter()
+    found = {}
+    for node in calibrated.module.graph.nodes:
+        if node in calibrated.replacements:
+            layer = calibrated.replacements[node][0].layer
+            calls[layer] += 1
+            found[_name_of(node)] = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
+    return found
+
+
+def _name_of(last: Node) -> str:
+    return f"matched_{last.name}"
 
 
 class _Observer(Interpreter):
@@ -127,8 +164,15 @@ class _Reference(nn.Module):
         self.operation = replacement.operation
         self.output = None if replacement.keeps_range else match.output
 
+    @property
+    def weight(self) -> Tensor | None:
+        return weight_of(self.operation)
+
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         given: list[Tensor] = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if _is_quantized(leaf)]
+        if not given and self.output is None:  # looked into on its own, on float tensors
+            computed: Tensor = self.operation(*args, **kwargs)
+            return computed
         args, kwargs = pytree.tree_map_only(_is_quantized, Tensor.dequantize, (args, kwargs))
         scale, zero_point = self.output or (given[0].q_scale(), given[0].q_zero_point())
         return torch.quantize_per_tensor(self.operation(*args, **kwargs), scale, zero_point, torch.quint8)
@@ -200,8 +244,10 @@ def _operation(node: Node, parts: Mapping[str, nn.Module], *, first: bool) -> nn
     return Called(node.target, () if first else node.args[1:], {} if first else node.kwargs)
 
 
-def _rewritten(calibrated: _Matched, form: Callable[[Match, Replacement], nn.Module]) -> GraphModule:
-    """The graph with each match replaced by a form of its replacement."""
+def _rewritten(
+    calibrated: _Matched, form: Callable[[Match, Replacement], nn.Module], *, in_float: bool = False
+) -> GraphModule:
+    """The graph with each match as one module, between quantize and dequantize unless it is in float."""
     trace, ranges = calibrated.module, calibrated.ranges
     parts: dict[str, Any] = {}
     graph = Graph()
@@ -214,7 +260,7 @@ def _rewritten(calibrated: _Matched, form: Callable[[Match, Replacement], nn.Mod
         return floats[node]
 
     def as_quantized(node: Node) -> Node:
-        if node not in ranges:
+        if in_float or node not in ranges:
             return as_float(node)
         if node not in quants:
             step = activation(node, ranges, reduce_range=calibrated.quantization.reduce_range)
@@ -231,8 +277,8 @@ def _rewritten(calibrated: _Matched, form: Callable[[Match, Replacement], nn.Mod
             floats[node] = graph.node_copy(node, as_float)
             continue
         match, replacement = calibrated.replacements[node]
-        first, name = match.nodes[-1], f"quantized_{node.name}"
+        first, name = match.nodes[-1], _name_of(node)
         args, kwargs = map_arg(first.args, as_quantized), map_arg(first.kwargs, as_quantized)
         parts[name] = form(match, replacement)
-        quants[node] = graph.call_module(name, args, kwargs)
+        (floats if in_float else quants)[node] = graph.call_module(name, args, kwargs)
     return GraphModule(parts, graph)

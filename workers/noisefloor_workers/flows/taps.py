@@ -16,6 +16,7 @@ from torch.ao.nn.quantized import QFunctional
 from torch.ao.quantization import FakeQuantizeBase
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_aggregate
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils import _pytree as pytree
 
@@ -176,7 +177,9 @@ class TappedGraph:
 class _TappedRun(Interpreter):
     """One run of a graph, under taps. A layer is tapped where its output is quantized, if it is."""
 
-    def __init__(self, graph: GraphModule, nodes: Mapping[str, Node], lowered: AbstractSet[Node], tap: Tap) -> None:
+    def __init__(
+        self, graph: GraphModule, nodes: Mapping[str, Node], lowered: AbstractSet[Node], tap: Tap
+    ) -> None:
         super().__init__(graph)
         self._tap = tap
         self._lowered = lowered
@@ -309,24 +312,28 @@ def _constant(graph: GraphModule, node: Node) -> Tensor | None:
 
 
 def weight_of(module: nn.Module) -> Tensor | None:
-    """The weight that a module computes with, dequantized, with batch norm folded in; None without one."""
+    """The weight that a module computes with, dequantized, with batch norm folded in.
+
+    None for a module without a weight, and for one that is packed in a way that cannot be read back.
+    """
     part: Any = module
-    if hasattr(part, "get_weight"):  # torch.ao.nn.quantized.reference
-        weight = part.get_weight()
-    else:
-        weight = getattr(part, "weight", None)
-        weight = weight() if callable(weight) else weight  # torch.ao.nn.quantized keeps it packed
-    if weight is None and isinstance(part, nn.Sequential) and len(part):
-        return weight_of(part[0])  # fused for static quantization
+    norm = getattr(part, "bn", None)  # fused for training
+    if isinstance(part, nn.Sequential) and len(part) and not hasattr(part, "weight"):  # fused otherwise
+        part, *after = part.children()
+        norm = next((other for other in after[:1] if isinstance(other, _NormBase)), None)
+    weight = part.get_weight() if hasattr(part, "get_weight") else getattr(part, "weight", None)
+    weight = weight() if callable(weight) else weight  # torch.ao.nn.quantized keeps it packed
     if not isinstance(weight, Tensor):
         return None
-    bn = getattr(part, "bn", None)
-    if bn is not None:  # fused for quantization-aware training: folded as its forward does
-        statistics = (bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+    if norm is not None:
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         weight = fuse_conv_bn_weights(weight, part.bias, *statistics)[0]
     fake_quant = getattr(part, "weight_fake_quant", None)
     if fake_quant is not None:
         weight = fake_quant(weight)
     packed = weight.is_quantized or type(weight) not in {Tensor, nn.Parameter}
-    plain: Tensor = (weight.dequantize() if packed else weight).detach()
+    try:
+        plain: Tensor = (weight.dequantize() if packed else weight).detach()
+    except NotImplementedError:
+        return None
     return plain

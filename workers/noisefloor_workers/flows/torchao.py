@@ -48,6 +48,7 @@ from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant, Weight
 from noisefloor_workers.flows.observers import require_finite_weights
 from noisefloor_workers.flows.protocol import Calibrated, CalibrationError, Flow, Unsupported
 from noisefloor_workers.flows.support import require_layers, why_not
+from noisefloor_workers.flows.taps import Tapped, TappedModules
 from noisefloor_workers.subjects.inputs import ModelInputs
 
 VARIANTS: dict[Mode, tuple[Variant, ...]] = {
@@ -101,6 +102,15 @@ class TorchAo(Flow):
             return _reference(calibrated)
         quantized = _quantized(calibrated)
         return _Compiled(quantized) if lane.engine == "inductor" else quantized
+
+    def layers(self, calibrated: Calibrated, variant: Variant, module: nn.Module | None = None) -> Tapped:
+        if isinstance(module, _Compiled):
+            raise Unsupported(f"torchao cannot look into the layers of {variant}: inductor compiles it whole")
+        layers = _layers(calibrated.module, calibrated.quantization)
+        return TappedModules(calibrated.module if module is None else module, {name: name for name in layers})
+
+    def keepable(self, calibrated: Calibrated) -> tuple[str, ...]:
+        return tuple(_layers(calibrated.module, calibrated.quantization))
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> None:
         """Outputs are float: there is no step."""

@@ -116,7 +116,7 @@ def _weight(layer: str, ref: Tapped, actual: Tapped) -> Figure | None:
 
 
 def _first_divergent(layers: tuple[Layer, ...], output_db: Figure) -> str | None:
-    """Where the output's error has been reached, or where the first value that is not finite appears."""
+    """Where the output's error begins, or where the first value that is not finite appears."""
     if output_db.kind is FigureKind.NONFINITE:
         return next((layer.name for layer in layers if layer.cumulative.kind is FigureKind.NONFINITE), None)
     if output_db.value is None:

@@ -1,4 +1,4 @@
-"""Metrics of plugins: `(ref, actual) -> float | None` on tensors of equal shape and dtype."""
+"""Metrics of plugins: `(ref, actual) -> float | None` on two tensors of one shape and dtype."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -19,9 +19,11 @@ PluginMetric = Callable[[Tensor, Tensor], float | None]
 def plugin_measurements(
     names: Iterable[str], edge: Edge, *, ref: object, actual: object
 ) -> tuple[Measurement, ...]:
-    """Each metric of each leaf that can be compared; None is `not_applicable`.
+    """Each metric of each leaf that can be compared; None is `not_applicable`, NaN or infinity `nonfinite`.
 
+    A metric gets copies: one that works in place changes neither the outputs nor what the next one gets.
     Leaves that differ in shape or dtype have none: the SQNR of the same place says what differs.
+    Raises Unsupported for a name that is not installed, TypeError for what is neither a number nor None.
     """
     metrics: dict[str, PluginMetric] = {name: plugin("metric", name) for name in names}
     found = pairs(ref=ref, actual=actual) if metrics else []
@@ -32,7 +34,7 @@ def plugin_measurements(
             edge=edge,
             place=short_place(pair.place),
             metric=name,
-            figure=_figure(metric(pair.ref, pair.actual)),
+            figure=_figure(name, metric(pair.ref.clone(), pair.actual.clone())),
         )
         for pair in found
         if isinstance(pair.ref, Tensor)
@@ -43,7 +45,12 @@ def plugin_measurements(
     )
 
 
-def _figure(value: float | None) -> Figure:
+def _figure(name: str, value: float | None) -> Figure:
     if value is None:
         return Figure.of(FigureKind.NOT_APPLICABLE)
-    return Figure.finite(float(value)) if math.isfinite(value) else Figure.of(FigureKind.NONFINITE)
+    try:
+        is_finite = math.isfinite(value)
+    except (RuntimeError, TypeError, ValueError) as error:  # the first is of a tensor with several elements
+        said = f"metric {name} returned a {type(value).__name__} that is neither a number nor None"
+        raise TypeError(said) from error
+    return Figure.finite(float(value)) if is_finite else Figure.of(FigureKind.NONFINITE)
