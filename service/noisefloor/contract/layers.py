@@ -41,7 +41,7 @@ class LayerReport(Value):
     matched_share: Share = 0.0
     first_divergent: Text | None = Field(
         default=None,
-        description="where the error begins: the first layer with a tenth of the output's relative noise, or more",
+        description="where the error begins: the first layer with a tenth of the output's relative noise",
     )
     taps_change_output: bool = Field(
         default=False, description="the output differs when layers are looked at: then so may they"

@@ -14,7 +14,7 @@ from noisefloor.cli.options import Format, FormatOption, require_torch
 from noisefloor.cli.report import print_json
 from noisefloor.contract.figure import FigureKind
 from noisefloor.contract.job import CellStatus, Limits
-from noisefloor.contract.lane import Device, Engine, Isa, Lane, Lanes
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Device, Engine, Isa, Lane, Lanes
 from noisefloor.contract.measurement import OUTPUT, CellResult, CellTask, Environment, Measurement
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Data, Inputs, Subject
@@ -32,9 +32,16 @@ TRIAL_SUBJECT = Subject(
     zoo="multiple-ops",
     data=Data(calibration=Inputs(shape=(16, 3, 15, 15)), evaluation=Inputs(shape=(2, 3, 15, 15))),
 )
-TRIAL_SCHEME = Scheme(flow="eager", mode="static", edges=("float32->true",))
+EAGER = Scheme(flow="eager", mode="static", edges=("float32->true",))
+INDUCTOR = Scheme(flow="pt2e", mode="static", granularity="per_channel", edges=("float32->true",))
+TRIAL_SCHEMES: dict[Engine, Scheme] = {
+    **dict.fromkeys(QUANTIZED_ENGINES, EAGER),
+    "inductor": INDUCTOR,
+    "xnnpack": INDUCTOR.replace(quantizer="xnnpack", reduce_range=False),
+    "aten": Scheme(flow="torchao", mode="weight_only", edges=("float32->true",)),
+}
 # The memory is what a job has by default: stacks of many threads count, and a tighter limit gave false noes
-TRIAL_LIMITS = Limits(cell_timeout_s=60)
+TRIAL_LIMITS = Limits(cell_timeout_s=120)
 
 
 def lanes(
@@ -99,7 +106,10 @@ def _ended(
     """How the cell ended on each lane, and why there is no more where the runner gave up."""
     task = ShardTask(
         subject=TRIAL_SUBJECT,
-        cells=tuple(CellTask(cell=str(n), scheme=TRIAL_SCHEME, lane=lane) for n, lane in enumerate(together)),
+        cells=tuple(
+            CellTask(cell=str(n), scheme=TRIAL_SCHEMES[lane.engine], lane=lane)
+            for n, lane in enumerate(together)
+        ),
         limits=TRIAL_LIMITS,
         isa=isa,
         threads=threads,
