@@ -20,6 +20,7 @@ from torch import nn
 from torch.ao import quantization as ao
 
 from noisefloor import plan
+from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellTask
 from noisefloor_workers.runner.messages import CellFinished, ShardTask
@@ -27,6 +28,7 @@ from noisefloor_workers.runner.walk import walk
 from noisefloor_workers.subjects.zoo import ZOO
 
 ROUNDS = 7
+ONLY_FIGURES = Analysis(layers=False)  # what the scripts measure; float32's own floor comes on top
 FUSED = [["conv1", "bn1", "relu1"]]
 Figures = dict[tuple[str, str, str], float]
 
@@ -111,7 +113,8 @@ def noisefloor(spec: JobSpec) -> Figures:
     for shard in plan.shards(plan.cells(spec)):
         cells = {str(cell.ordinal): cell for cell in shard.cells}
         tasks = tuple(CellTask(cell=name, scheme=c.scheme, lane=c.lane) for name, c in cells.items())
-        for event in walk(ShardTask(subject=shard.cells[0].subject, cells=tasks)):
+        task = ShardTask(subject=shard.cells[0].subject, cells=tasks, analysis=ONLY_FIGURES)
+        for event in walk(task):
             if isinstance(event, CellFinished) and event.result.measurements:
                 cell = cells[event.result.cell]
                 figure = event.result.measurements[0].figure.value
