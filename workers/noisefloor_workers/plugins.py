@@ -18,7 +18,7 @@ def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
     group = f"noisefloor.{kind}s"
     found = list(entry_points(group=group, name=name))
     if not found:
-        known = [*built_in, *sorted(point.name for point in entry_points(group=group))]
+        known = [*built_in, *sorted(entry_points(group=group).names)]
         raise Unsupported(f"{kind} {name} is not part of this worker; it has: {', '.join(known) or 'none'}")
     if len(found) > 1:
         packages = sorted(point.dist.name for point in found if point.dist is not None)

@@ -14,7 +14,7 @@ BUILT_IN = {
     "eager": "noisefloor_workers.flows.eager:Eager",
     "fx": "noisefloor_workers.flows.fx:Fx",
     "minmax_fx": "noisefloor_workers.flows.minmax_fx:MinMaxFx",
-    "pt2e": "noisefloor_workers.flows.pt2e:Pt2e",
+    "pt2e": "noisefloor_workers.flows.pt2e.flow:Pt2e",
     "torchao": "noisefloor_workers.flows.torchao:TorchAo",
 }
 FLOWS: dict[str, Flow] = {}

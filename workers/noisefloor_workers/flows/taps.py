@@ -142,6 +142,7 @@ class TappedGraph:
         nodes = {node.name: node for node in graph.graph.nodes}
         self._nodes = {layer: nodes[name] for name, layer in {**layers, **lowered}.items()}
         self._lowered = {nodes[name] for name in lowered}
+        self._constants: dict[Node, Tensor | None] = {}
 
     def run(self, inputs: ModelInputs, tap: Tap) -> object:
         run = _TappedRun(self._graph, self._nodes, self._lowered, tap)
@@ -150,11 +151,14 @@ class TappedGraph:
     def compute(self, layer: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
         node = self._nodes[layer]
         interpreter = Interpreter(self._graph)
-        output = getattr(interpreter, node.op)(node.target, _dequantized(args), _dequantized(dict(kwargs)))
+        # a function's weights are among its arguments: those of this graph count
+        own = (*map(self._constant, node.args), *[None] * (len(args) - len(node.args)))
+        plain = tuple(a if o is None else o for a, o in zip(_dequantized(args), own, strict=True))
+        output = getattr(interpreter, node.op)(node.target, plain, _dequantized(dict(kwargs)))
         point = _point(self._graph, node)
         if point is node:
             return _first_tensor(output)
-        given = [_constant(self._graph, a) if isinstance(a, Node) else a for a in point.args[1:]]
+        given = [self._constant(a) if isinstance(a, Node) else a for a in point.args[1:]]
         quantized = getattr(interpreter, point.op)(point.target, (output, *given), {})
         return _dequantized_point(point, quantized, (output, *given))
 
@@ -162,8 +166,16 @@ class TappedGraph:
         node = self._nodes[layer]
         if node.op == "call_module":
             return weight_of(self._graph.get_submodule(str(node.target)))
-        operands = [argument for argument in node.args[1:2] if isinstance(argument, Node)]
-        return _constant(self._graph, operands[0]) if operands else None
+        constants = (self._constant(argument) for argument in node.args[:2])
+        return next((found for found in constants if found is not None), None)
+
+    def _constant(self, argument: Any) -> Tensor | None:
+        """The value of an argument that depends on no input; None where it depends on one."""
+        if not isinstance(argument, Node):
+            return None
+        if argument not in self._constants:
+            self._constants[argument] = _constant(self._graph, argument)
+        return self._constants[argument]
 
     def kind(self, layer: str) -> str:
         node = self._nodes[layer]
@@ -298,8 +310,8 @@ def _dequantized_point(point: Node, output: Any, args: tuple[Any, ...]) -> Tenso
 
 
 def _constant(graph: GraphModule, node: Node) -> Tensor | None:
-    """The value of a node that depends on no input; None where it depends on one, or on a module."""
-    if node.op in {"placeholder", "call_module"}:
+    """The value of a node that depends on no input; None where it depends on one."""
+    if node.op == "placeholder":
         return None
     interpreter = Interpreter(graph)
     for source in node.all_input_nodes:

@@ -176,10 +176,11 @@ def _measured(
                 found = measured_with(edge, fewer)
                 if worth(found) >= target_db:
                     kept, figure = fewer, found
-    except Unsupported as error:
-        note = error.reason[:REASON_CHARS]
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a library may raise anything; what is known so far stands
         return MixedConfig(
-            float_layers=kept, predicted=predicted.figure, measured=figure, reached=False, note=note
+            float_layers=kept, predicted=predicted.figure, measured=figure, reached=False, note=_why(error)
         )
     reached = worth(figure) >= target_db
     return MixedConfig(float_layers=kept, predicted=predicted.figure, measured=figure, reached=reached)
