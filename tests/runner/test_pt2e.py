@@ -3,6 +3,7 @@
 import copy
 import io
 import platform
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -260,8 +261,10 @@ def test_kernels_for_arm_are_unsupported_elsewhere_and_the_reference_is_not() ->
         variant(of, Variant.TRUE)
 
 
-@pytest.mark.skipif(find_spec("executorch") is not None, reason="executorch is installed")
-def test_xnnpack_without_executorch_names_the_extra() -> None:
+def test_xnnpack_without_executorch_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "executorch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "executorch", None)
     of = calibrated(model("mlp"), quantization(quantizer="spec"), ROWS)
     with pytest.raises(Unsupported, match=r"install noisefloor\[executorch\]"):
         variant(of, Variant.TRUE, XNNPACK)

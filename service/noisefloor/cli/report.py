@@ -12,7 +12,7 @@ from rich.text import Text
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
-from noisefloor.contract.measurement import OUTPUT
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView, MeasurementView, Trend
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.culprit import culprit
@@ -101,7 +101,7 @@ def _rows(cell: CellView) -> list[list[str | Text]]:
     return [
         [
             *names,
-            m.edge if m.place == OUTPUT else f"{m.edge} {m.place}",
+            _what(m),
             cell.lane.label,
             _figure(m),
             f"{m.finding.floor_db:.3f}" if m.finding and m.finding.floor_db is not None else "",
@@ -111,8 +111,16 @@ def _rows(cell: CellView) -> list[list[str | Text]]:
     ]
 
 
+def _what(measurement: MeasurementView) -> str:
+    """Edge and place; and the metric, where it is not the headline's."""
+    where = measurement.edge if measurement.place == OUTPUT else f"{measurement.edge} {measurement.place}"
+    return where if measurement.metric == SQNR else f"{where}: {measurement.metric}"
+
+
 def _figure(measurement: MeasurementView) -> str:
     zero = " (zero output)" if measurement.zero_output else ""
+    if measurement.metric != SQNR and measurement.figure.value is not None:
+        return f"{measurement.figure.value:.4g}"  # a count, a share, or seconds
     return f"{measurement.figure}{zero}"
 
 

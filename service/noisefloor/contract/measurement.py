@@ -27,6 +27,7 @@ METRICS = {
     "convert_s": "time to convert, s",
 }
 Metric = Annotated[str, BuiltInOrPlugin(*METRICS, max_length=32)]
+SQNR = "sqnr_db"
 OUTPUT = "output"
 GRAPH = "graph"
 
@@ -75,7 +76,7 @@ class Measurement(Value):
 
     edge: Edge
     place: Text = Field(default=OUTPUT, description="`output` is pooled over all leaves of the output")
-    metric: Metric = "sqnr_db"
+    metric: Metric = SQNR
     figure: Figure
     sums: Sums | None = None
     spread: Spread | None = None

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from noisefloor.contract.base import Value
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.measurement import OUTPUT, Metric
+from noisefloor.contract.measurement import OUTPUT, SQNR, Metric
 from noisefloor.contract.policy import Consequence, Policy
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
 
-SQNR: Metric = "sqnr_db"
 HALF_OF_THE_NOISE_DB = 3.0
 CONSEQUENCES: dict[Consequence, Verdict] = {
     "warn": Verdict.WARN,

@@ -98,12 +98,12 @@ class Bench:
             step=outputs.step if actual is Variant.TRUE else None,
             batch=self._subject.evaluation.batch,
         )
-        if ref is Variant.FLOAT64:
-            return measured
-        measured = tuple(m.replace(own_floor=self._own_floors.get(m.place)) for m in measured)
         of_plugins = plugin_measurements(
             self._analysis.metrics, edge, ref=outputs.of[ref], actual=outputs.of[actual]
         )
+        if ref is Variant.FLOAT64:
+            return (*measured, *of_plugins)
+        measured = tuple(m.replace(own_floor=self._own_floors.get(m.place)) for m in measured)
         if not self._analysis.measures_noise:
             return (*measured, *of_plugins)
         found = noise(

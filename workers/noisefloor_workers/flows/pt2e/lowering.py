@@ -168,11 +168,13 @@ def _on_xnnpack(graph: GraphModule, inputs: ModelInputs, threads: int) -> Callab
     _require_kernels("xnnpack", _delegated(edge.exported_program().graph_module))
     if bindings._threadpool_get_thread_count() != threads:  # noqa: SLF001 - there is no other way
         bindings._unsafe_reset_threadpool(threads)  # noqa: SLF001 - nothing runs in it meanwhile
-    loaded = runtime.Runtime.get().load_program(edge.to_executorch().buffer)
+    buffer = edge.to_executorch().buffer
+    loaded = runtime.Runtime.get().load_program(buffer)
     method = loaded.load_method("forward")
     spec = program.call_spec.out_spec
 
     def run(given: list[Any]) -> Any:
+        _alive = buffer, loaded  # the method points into them, and keeps neither
         # the runtime keeps its outputs, and overwrites them at the next call
         outputs = [output.clone() for output in method.execute(given)]
         return pytree.tree_unflatten(outputs, spec)
