@@ -1,6 +1,7 @@
 """Layers: what is tapped is what runs, each layer's own error is its own, and a planted fault is found."""
 
 import dataclasses
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torchao.quantization import Int8Tensor
 
 from noisefloor.contract.analysis import Analysis
-from noisefloor.contract.lane import Lane
+from noisefloor.contract.lane import Engine, Lane
 from noisefloor.contract.layers import LayerReport
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.scheme import Edge, Quantization, Scheme, Variant
@@ -19,6 +20,9 @@ from noisefloor_workers.flows import FLOWS, Calibrated, flow_named
 from noisefloor_workers.flows.eager import Eager
 from noisefloor_workers.flows.fx import Fx
 from noisefloor_workers.flows.minmax_fx import MinMaxFx, _Matched, _replacements
+from noisefloor_workers.flows.pt2e.flow import Pt2e
+from noisefloor_workers.flows.pt2e.graph import LAYERS as LAYER_OPERATIONS
+from noisefloor_workers.flows.pt2e.graph import layer as layer_of
 from noisefloor_workers.flows.torchao import TorchAo
 from noisefloor_workers.lanes.engine import bound
 from noisefloor_workers.numerics.accumulate import sqnr_db
@@ -28,6 +32,7 @@ from noisefloor_workers.subjects.inputs import ModelInputs
 from noisefloor_workers.subjects.load import LoadedSubject
 
 LANE = Lane(engine="x86")
+ENGINE: dict[str, Engine] = {"torchao": "aten", "pt2e": "inductor"}
 CHAINS: dict[tuple[str, str], tuple[Edge, ...]] = {
     ("eager", "static"): ("float32->true",),
     ("eager", "dynamic"): ("float32->true",),
@@ -39,6 +44,8 @@ CHAINS: dict[tuple[str, str], tuple[Edge, ...]] = {
     ("minmax_fx", "static"): ("float32->reference", "reference->true", "float32->true"),
     ("torchao", "weight_only"): ("float32->reference", "reference->true", "float32->true"),
     ("torchao", "dynamic"): ("float32->reference", "reference->true", "float32->true"),
+    ("pt2e", "static"): ("float32->reference",),
+    ("pt2e", "dynamic"): ("float32->reference",),
     ("fx", "qat"): ("float32->fake", "fake->reference", "reference->true", "float32->true"),
 }
 
@@ -95,9 +102,10 @@ def subject() -> LoadedSubject:
 
 
 def measured(subject: LoadedSubject, flow: str, mode: str, **analysis: Any) -> CellResult:
-    scheme = Scheme(flow=flow, mode=mode, edges=CHAINS[flow, mode])
+    granularity = "per_channel" if flow == "pt2e" else "per_tensor"
+    scheme = Scheme(flow=flow, mode=mode, granularity=granularity, edges=CHAINS[flow, mode])
     bench = Bench(subject, Analysis(**analysis))
-    task = CellTask(cell="0", scheme=scheme, lane=LANE.replace(engine="aten") if flow == "torchao" else LANE)
+    task = CellTask(cell="0", scheme=scheme, lane=LANE.replace(engine=ENGINE.get(flow, "x86")))
     return bench.measure(task, bench.calibration(scheme.quantization))
 
 
@@ -114,7 +122,7 @@ def test_every_layer_of_every_edge_is_matched_by_name(subject: LoadedSubject, fl
         assert (report.unavailable, report.unmatched, report.matched_share) == (None, (), 1.0)
         assert not report.taps_change_output
         names = [layer.name for layer in report.layers]
-        linear_only = mode == "dynamic" or flow == "torchao"
+        linear_only = (mode == "dynamic" and flow != "pt2e") or flow == "torchao"
         assert [name for name in names if name in {"conv", "first", "second", "last"}] == (
             ["first", "second", "last"] if linear_only else ["conv", "first", "second", "last"]
         )
@@ -243,6 +251,39 @@ def test_widened_observer_is_found_in_the_quantization(
     assert headline.ranked[0].name == layer
     for report in (*inner, kernel):
         assert all(one.local.value is None or one.local.value > 40 for one in report.layers), report
+
+
+@pytest.mark.parametrize("fault", ["weights", "range"])
+@pytest.mark.parametrize("layer", ["conv", "first", "second", "last"])
+def test_fault_in_an_exported_graph_is_found(
+    subject: LoadedSubject, monkeypatch: pytest.MonkeyPatch, fault: str, layer: str
+) -> None:
+    """Compiled as a whole, `true` cannot be looked into: what it was made from can."""
+
+    class Faulty(Pt2e):
+        def variant(self, calibrated: Calibrated, variant: Variant, lane: Lane) -> nn.Module:
+            module: Any = super().variant(calibrated, variant, lane)
+            graph = module.graph_module
+            node = next(n for n in graph.graph.nodes if n.target in LAYER_OPERATIONS and layer_of(n) == layer)
+            if fault == "weights":
+                codes = operator.attrgetter(node.args[1].args[0].target)(graph)
+                codes.data.copy_((codes.to(torch.int16) + 1).clamp(-128, 127))
+            else:  # what the layer takes was quantized four times too widely
+                quantize = node.args[0].args[0]
+                for part in (quantize, *quantize.users):
+                    part.update_arg(1, part.args[1] * 4)
+            graph.recompile()
+            return module
+
+    monkeypatch.setitem(FLOWS, "pt2e", Faulty())
+    (report,) = measured(subject, "pt2e", "static").layers
+    noisiest = report.ranked[0]
+
+    if fault == "weights":
+        assert noisiest.name == layer
+        return
+    ran = [one.name for one in report.layers]
+    assert ran.index(noisiest.name) == ran.index(layer) - 1  # the layer whose output it is
 
 
 def test_flow_that_cannot_look_into_layers_says_so(

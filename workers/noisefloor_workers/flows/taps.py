@@ -211,6 +211,8 @@ class _TappedRun(Interpreter):
         def again(replacement: Tensor) -> Tensor:
             if n is head:
                 return replacement
+            if isinstance(self.env.get(head), Tensor):
+                self.env[head] = replacement  # whoever takes the layer's output as it is takes this
             quantized: Tensor = getattr(self, n.op)(n.target, (replacement, *given[1:]), named)
             return quantized
 
@@ -286,13 +288,14 @@ def _point(graph: GraphModule, node: Node) -> Node:
     """Where a layer's output is quantized, if it is by one node alone; else the layer's node itself."""
     if _quantizes(graph, node):
         return node
-    users = list(node.users)
-    return users[0] if len(users) == 1 and _quantizes(graph, users[0]) else node
+    quantizing = [user for user in node.users if _quantizes(graph, user)]
+    return quantizing[0] if len(quantizing) == 1 else node
 
 
 def _quantizes(graph: Any, node: Node) -> bool:
     if node.op == "call_module":
-        return isinstance(graph.get_submodule(str(node.target)), FakeQuantizeBase)
+        # torch's fake quantizers and torchao's have no class in common
+        return hasattr(graph.get_submodule(str(node.target)), "fake_quant_enabled")
     return node.op == "call_function" and (node.target is torch.quantize_per_tensor or _is_decomposed(node))
 
 

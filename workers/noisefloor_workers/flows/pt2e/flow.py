@@ -18,7 +18,8 @@ over 127.5. The weights of a training run and of what is shipped have steps that
 """
 
 import copy
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -38,6 +39,7 @@ from noisefloor_workers.flows.pt2e.graph import (
     factors,
     fixed_batch,
     is_dequantize,
+    is_quantize,
     layer,
     lies_in,
     owner,
@@ -276,11 +278,27 @@ def _converted(prepared: GraphModule) -> GraphModule:
 
 
 def _layers(graph: GraphModule) -> dict[str, str]:
-    """The quantizable operations, by the layer they belong to; `#2` at its second call."""
-    calls: dict[str, int] = {}
+    """What is quantizable, and whatever has its output quantized, by the layer that each belongs to.
+
+    A layer has `#2` at its second call; what belongs to none has its node's name.
+    """
+    looked_at = {*quantizable(graph.graph), *_quantized_outputs(graph)}
+    calls: Counter[str] = Counter()
     found = {}
-    for node in quantizable(graph.graph):
-        path = layer(node)
-        calls[path] = calls.get(path, 0) + 1
-        found[node.name] = path if calls[path] == 1 else f"{path}#{calls[path]}"
+    for node in graph.graph.nodes:
+        if node in looked_at:
+            path = f"input {node.name}" if node.op == "placeholder" else layer(node)
+            calls[path] += 1
+            found[node.name] = path if calls[path] == 1 else f"{path}#{calls[path]}"
     return found
+
+
+def _quantized_outputs(graph: GraphModule) -> Iterator[Node]:
+    """Nodes that depend on an input, and whose output is observed or quantized."""
+    depending: set[Node] = set()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder" or not depending.isdisjoint(node.all_input_nodes):
+            depending.add(node)
+            source = node.args[0] if is_quantize(node) or is_observed(graph, node) else None
+            if isinstance(source, Node) and source in depending:
+                yield source
