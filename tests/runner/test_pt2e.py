@@ -645,7 +645,7 @@ def test_layers_are_the_models_own_in_float_and_reference() -> None:
         names.append(seen)
         expected = variant(of) if module is not None else model_of(of)
         assert torch.equal(output, expected(EVALUATION))
-    assert names == [["first", "last"]] * 2
+    assert names == [["input input_1", "first", "act", "last"]] * 2
     with pytest.raises(Unsupported, match="compiled as a whole"):
         flow.layers(of, Variant.TRUE)
 
