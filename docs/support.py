@@ -1,32 +1,45 @@
 """Writes support.md: what each flow gives for each built-in subject on each engine, found by running it.
 
-    make support          # all of it, about a quarter of an hour on two cores
+    make support                     # all of it, about half an hour on two cores
+    python docs/support.py pt2e fx   # these flows again; the others' tables stay
 
 The tests run a sample of the same cells and hold it against what is written.
 """
 
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from noisefloor import plan
 from noisefloor.contract.figure import FigureKind
 from noisefloor.contract.job import CellStatus, JobSpec
-from noisefloor.contract.lane import Engine
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Engine
 from noisefloor.contract.measurement import OUTPUT, CellResult
 from noisefloor.settings import Settings
 from noisefloor_workers.cli.run import measure
 
 PAGE = Path(__file__).with_name("support.md")
-ENGINES: tuple[Engine, ...] = get_args(Engine)
-ENDPOINT = {"weight_only": "fake", "activation_only": "fake"}
+HEADLINE_IS_FAKE = {("eager", "weight_only"), ("eager", "activation_only")}
 MODES = {
     "eager": ("static", "dynamic", "qat", "weight_only", "activation_only"),
     "fx": ("static", "dynamic", "qat"),
     "minmax_fx": ("static",),
     "pt2e": ("static", "dynamic", "qat"),
     "torchao": ("weight_only", "dynamic"),
+}
+ENGINES: dict[str, tuple[Engine, ...]] = {
+    "eager": QUANTIZED_ENGINES,
+    "fx": QUANTIZED_ENGINES,
+    "minmax_fx": QUANTIZED_ENGINES,
+    "pt2e": ("inductor", "xnnpack"),
+    "torchao": ("aten", "inductor"),
+}
+# What the quantizers of pt2e ask for
+OPTIONS: dict[Engine, dict[str, Any]] = {
+    "inductor": {"granularity": "per_channel"},
+    "xnnpack": {"granularity": "per_channel", "quantizer": "xnnpack", "reduce_range": False},
 }
 IMAGES = {"shape": [8, 3, 32, 32], "distribution": "normal"}
 SMALL = {"shape": [8, 3, 15, 15]}
@@ -43,35 +56,45 @@ SUBJECTS = {
 HEAD = """# What works
 
 Written by `make support`, which runs every cell: flows × modes × engines × built-in subjects, with random
-weights. A figure is the SQNR in dB of the whole output: `float32->true`, or `float32->fake` where a flow has
-no kernels of its own (eager weight_only and activation_only). A number in brackets is the reason why there
-is none. Engines that a flow does not run on are left out of its table; a cell that asks for one is
-`unsupported` too.
-
+weights, on one thread. A figure is the SQNR in dB of the whole output: `float32->true`, or `float32->fake` where a
+flow has no kernels of its own (eager weight_only and activation_only). A number in brackets is the reason why
+there is none, below the table. A cell on any other engine is `unsupported`.
 """
+CELL_TIMEOUT_S = 300
+
+Found = list[tuple[plan.Cell, CellResult]]
 
 
-def spec(flow: str, subjects: Iterable[str] = SUBJECTS, engines: Sequence[str] = ENGINES) -> JobSpec:
+def spec(flow: str, engines: Sequence[Engine], subjects: Iterable[str] = SUBJECTS) -> JobSpec:
     """Every mode of a flow, on these subjects and engines."""
-    ends = {mode: ENDPOINT.get(mode, "true") if flow == "eager" else "true" for mode in MODES[flow]}
+    options = OPTIONS.get(engines[0], {}) if flow == "pt2e" else {}
+    ends = {mode: "fake" if (flow, mode) in HEADLINE_IS_FAKE else "true" for mode in MODES[flow]}
     document: dict[str, Any] = {
         "version": 1,
         "subjects": [
             {"zoo": name, "data": {"calibration": SUBJECTS[name], "evaluation": SUBJECTS[name]}}
             for name in subjects
         ],
-        "schemes": [{"flow": flow, "mode": mode, "edge": f"float32->{end}"} for mode, end in ends.items()],
+        "schemes": [
+            {"flow": flow, "mode": mode, "edge": f"float32->{end}", **options} for mode, end in ends.items()
+        ],
         "lanes": {"engine": list(engines)},
-        "limits": {"cell_timeout_s": 900},
+        "limits": {"cell_timeout_s": CELL_TIMEOUT_S},
         "analysis": {"layers": False},
     }
     return JobSpec.model_validate(document)
 
 
-def run(job: JobSpec) -> list[tuple[plan.Cell, CellResult]]:
-    """The cells of a job with their results, in order."""
-    results = measure(job, Settings())
-    return [(cell, results[cell.ordinal]) for cell in plan.cells(job)]
+def run(flow: str, subjects: Iterable[str] = SUBJECTS, engines: Sequence[Engine] | None = None) -> Found:
+    """The cells of a flow with their results, in order."""
+    wanted = ENGINES[flow] if engines is None else engines
+    groups = [(engine,) for engine in wanted] if flow == "pt2e" else [tuple(wanted)]
+    found: Found = []
+    for group in groups:
+        job = spec(flow, group, subjects)
+        results = measure(job, Settings())
+        found += [(cell, results[cell.ordinal]) for cell in plan.cells(job)]
+    return found
 
 
 def outcome(result: CellResult) -> str:
@@ -84,31 +107,26 @@ def outcome(result: CellResult) -> str:
     return figure + zero
 
 
-def page(found: Iterable[tuple[plan.Cell, CellResult]]) -> str:
-    """The whole page."""
-    by_flow: dict[str, list[tuple[plan.Cell, CellResult]]] = {}
-    for cell, result in found:
-        by_flow.setdefault(cell.scheme.flow, []).append((cell, result))
+def section(flow: str, found: Found) -> str:
+    """A flow's table, and its reasons."""
+    engines = [e for e in ENGINES[flow] if any(cell.lane.engine == e for cell, _ in found)]
     notes: list[str] = []
-    tables = ["\n".join(_table(flow, cells, notes)) for flow, cells in by_flow.items()]
-    reasons = "\n".join(f"{number}. {note}" for number, note in enumerate(notes, start=1))
-    return f"{HEAD}{chr(10).join(tables)}\n## Reasons\n\n{reasons}\n"
-
-
-def _table(flow: str, cells: Sequence[tuple[plan.Cell, CellResult]], notes: list[str]) -> Iterator[str]:
-    elsewhere = "does not run on engine"
-    shown = {c.lane.engine: None for c, r in cells if elsewhere not in (r.reason or "")}
-    engines = [engine for engine in ENGINES if engine in shown]
-    yield f"## {flow}\n"
-    yield "| subject | mode | " + " | ".join(engines) + " |"
-    yield "|---|---|" + "---|" * len(engines)
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for cell, result in cells:
+    for cell, result in found:
         row = rows.setdefault((cell.subject.label, cell.scheme.mode), {})
         row[cell.lane.engine] = _short(outcome(result), notes)
+    lines = [f"## {flow}", "", "| subject | mode | " + " | ".join(engines) + " |"]
+    lines += ["|---|---|" + "---|" * len(engines)]
     for (subject, mode), row in rows.items():
-        yield f"| {subject} | {mode} | " + " | ".join(row[engine] for engine in engines) + " |"
-    yield ""
+        lines.append(f"| {subject} | {mode} | " + " | ".join(row[engine] for engine in engines) + " |")
+    lines += ["", *(f"{number}. {note}" for number, note in enumerate(notes, start=1)), ""]
+    return "\n".join(lines)
+
+
+def sections(page: str) -> dict[str, str]:
+    """The flows' parts of a page that was written before."""
+    parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {part.splitlines()[0].removeprefix("## "): part for part in parts}
 
 
 def _short(said: str, notes: list[str]) -> str:
@@ -120,6 +138,15 @@ def _short(said: str, notes: list[str]) -> str:
     return f"[{notes.index(said) + 1}]"
 
 
+def main(flows: Sequence[str]) -> None:
+    """Run these flows, or all, and write the page."""
+    written = sections(PAGE.read_text()) if PAGE.exists() else {}
+    for flow in flows or MODES:
+        written[flow] = section(flow, run(flow))
+        # a long run that is cut short keeps what it has
+        PAGE.write_text("\n".join([HEAD, *(written[name] for name in MODES if name in written)]))
+        sys.stdout.write(f"wrote {flow} to {PAGE}\n")
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(cell for flow in MODES for cell in run(spec(flow))))
-    sys.stdout.write(f"wrote {PAGE}\n")
+    main(sys.argv[1:])
