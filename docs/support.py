@@ -56,9 +56,9 @@ SUBJECTS = {
 HEAD = """# What works
 
 Written by `make support`, which runs every cell: flows × modes × engines × built-in subjects, with random
-weights, on one thread. A figure is the SQNR in dB of the whole output: `float32->true`, or `float32->fake` where a
-flow has no kernels of its own (eager weight_only and activation_only). A number in brackets is the reason why
-there is none, below the table. A cell on any other engine is `unsupported`.
+weights, on one thread. A figure is the SQNR in dB of the whole output: `float32->true`, or `float32->fake`
+where a flow has no kernels of its own (eager weight_only and activation_only). A number in brackets is the
+reason why there is none, below the table. A cell on any other engine is `unsupported`.
 """
 CELL_TIMEOUT_S = 300
 

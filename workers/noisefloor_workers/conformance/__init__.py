@@ -1,0 +1,1 @@
+"""Quantized kernels of torch, held against exact integer arithmetic."""

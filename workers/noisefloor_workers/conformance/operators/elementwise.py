@@ -1,0 +1,73 @@
+"""Two tensors into one: add, mul and cat, with relu or without."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from noisefloor.contract.conformance import Case
+from noisefloor_workers.conformance.draw import Draw
+from noisefloor_workers.conformance.operators.linear import VALUES, activation
+from noisefloor_workers.conformance.operators.operator import Operator, Posed
+from noisefloor_workers.conformance.oracle import Exact
+
+SHAPES = ((0, 3), (1,), (2, 5), (3, 33), (2, 3, 4, 5), (1, 2, 3, 4, 5), (4, 67))
+Combine = Callable[[Tensor, Tensor], Tensor]
+
+
+def cases(name: str, quick: bool) -> Iterable[Case]:  # noqa: FBT001 - as an operator's `cases`
+    """Shapes × values, in all layouts that a shape has."""
+    for shape, values in product(SHAPES if quick else (*SHAPES, (8, 129), (1, 1, 1, 1)), VALUES):
+        yield Case(op=name, sizes={"shape": shape}, values=values)
+    for shape in ((3, 33), (2, 3, 4, 5)):
+        yield Case(op=name, sizes={"shape": shape}, layout="strided")
+    for shape in ((2, 3, 4, 5), (1, 2, 3, 4, 5)):
+        yield Case(op=name, sizes={"shape": shape}, layout="channels_last")
+
+
+def pose(case: Case, *, combine: Combine, relu: bool) -> Posed:
+    """A and b of one shape, each with a scale of its own."""
+    draw = Draw(case)
+    a, b = activation(draw, case.sizes["shape"]), activation(draw, case.sizes["shape"])
+    values = [one.centred * one.scales for one in (a, b)]
+    # float32 subtracts the zero point after it has scaled both
+    terms = [(one.codes + one.zero_point) * one.scales for one in (a, b)]
+    real = combine(*values)
+    scale, zero_point = draw.output_scale(real), draw.integer(0, 255)
+    return Posed(
+        givens={"a": a, "b": b, "scale": scale, "zero_point": zero_point},
+        exact=Exact(
+            real=real / scale + zero_point,
+            magnitude=combine(*terms).abs() / scale + zero_point + 1,
+            low=zero_point if relu else 0,
+        ),
+        step=scale,
+        zero_point=zero_point,
+    )
+
+
+def _operator(kind: str, combine: Combine, formula: str, *, relu: bool) -> Operator:
+    name = f"quantized::{kind}" + ("_relu" if relu else "")
+    call = f"torch.ops.{name.replace('::', '.')}"
+    arguments = "[a, b], 0, scale, zero_point" if kind == "cat" else "a, b, scale, zero_point"
+    return Operator(
+        name=name,
+        call=f"{call}({arguments})",
+        formula=f"({formula}).relu()" if relu else formula,
+        cases=partial(cases, name),
+        pose=partial(pose, combine=combine, relu=relu),
+    )
+
+
+def _cat(*tensors: Tensor) -> Tensor:
+    return torch.cat(tensors)
+
+
+KINDS: tuple[tuple[str, Combine, str], ...] = (
+    ("add", torch.add, "a_real + b_real"),
+    ("mul", torch.mul, "a_real * b_real"),
+    ("cat", _cat, "torch.cat([a_real, b_real])"),
+)
+OPERATORS = tuple(_operator(*kind, relu=relu) for kind, relu in product(KINDS, (False, True)))

@@ -1,0 +1,107 @@
+"""Every operator on every engine under every ISA cap, in worker processes. No torch here."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from noisefloor.contract.conformance import Case, Conformance, Outcome, Verdict
+from noisefloor.contract.lane import Engine, Isa
+from noisefloor_workers.conformance.messages import (
+    Catalogue,
+    Examine,
+    Examined,
+    ListCases,
+    Listed,
+    Refused,
+    Write,
+    Written,
+)
+from noisefloor_workers.conformance.process import COMMAND, Crashed, Process, SuiteError
+from noisefloor_workers.conformance.shrink import shrink
+from noisefloor_workers.conformance.verdict import settle, to_shrink
+from noisefloor_workers.lanes.isa import machine_isas
+
+TRIES = 150
+# each costs a new process
+CRASH_TRIES = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to be tried."""
+
+    op: str
+    engines: tuple[Engine, ...]
+    isas: tuple[Isa, ...]
+    quick: bool
+
+
+def conform(
+    wanted: Wanted, say: Callable[[str], None], *, command: Sequence[str] = COMMAND
+) -> Iterator[Conformance]:
+    """Each operator × engine × cap as it is done; SuiteError where there is no verdict to give."""
+    known: dict[str, Case] = {}
+    for isa in wanted.isas:
+        here = isa in machine_isas()
+        with Process(isa if here else "native", command=command) as process:
+            catalogue = process.ask(ListCases(op=wanted.op, quick=wanted.quick))
+            if not isinstance(catalogue, Catalogue):
+                raise SuiteError("a worker does not list its operators")
+            for listed in catalogue.operators:
+                for engine in wanted.engines:
+                    say(f"{listed.op} on {engine}, {isa}")
+                    if not here:
+                        has = f"isa {isa} is above this machine; it has: {', '.join(machine_isas())}"
+                        yield _unsupported(listed, engine, isa, has)
+                    elif engine not in listed.engines:
+                        only = f"its engines are: {', '.join(listed.engines)}"
+                        yield _unsupported(listed, engine, isa, only)
+                    else:
+                        yield _try(process, listed, engine, known)
+
+
+def _try(process: Process, listed: Listed, engine: Engine, known: dict[str, Case]) -> Conformance:
+    examined: list[tuple[Case, Outcome]] = []
+    for case in listed.cases:
+        outcome = _outcome(process, case, engine)
+        if isinstance(outcome, str):
+            return _unsupported(listed, engine, process.isa, outcome)
+        if outcome is not None:
+            examined.append((case, outcome))
+    found = settle(listed.op, engine, process.isa, examined)
+    fault = to_shrink(examined)
+    if fault is None:
+        return found
+    case, failed = fault
+    known_key = f"{listed.op} {failed.verdict} {case.values}"
+
+    def fails(smaller: Case) -> bool:
+        outcome = _outcome(process, smaller, engine)
+        return isinstance(outcome, Outcome) and outcome.verdict is failed.verdict
+
+    tries = CRASH_TRIES if failed.verdict is Verdict.CRASHES else TRIES
+    # what failed on another engine is most often small here too
+    before = known.get(known_key)
+    smallest = shrink(before if before is not None and fails(before) else case, fails, tries=tries)
+    known.setdefault(known_key, smallest)
+    written = process.ask(Write(case=smallest, engine=engine))
+    script = written.script if isinstance(written, Written) else None
+    return found.replace(case=smallest, script=script)
+
+
+def _outcome(process: Process, case: Case, engine: Engine) -> Outcome | str | None:
+    """The outcome; the reason where this process cannot have the engine; None where the case is no call."""
+    try:
+        answer = process.ask(Examine(case=case, engine=engine))
+    except Crashed as crash:
+        return Outcome(verdict=Verdict.CRASHES, reason=f"{case.model_dump_json()}: {crash}")
+    if isinstance(answer, Refused):
+        return answer.reason
+    if not isinstance(answer, Examined):
+        raise SuiteError("a worker answers another question than it was asked")
+    return answer.outcome
+
+
+def _unsupported(listed: Listed, engine: Engine, isa: Isa, reason: str) -> Conformance:
+    return Conformance(
+        op=listed.op, engine=engine, isa=isa, verdict=Verdict.UNSUPPORTED, cases=0, reason=reason
+    )
