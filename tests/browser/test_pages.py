@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import Engine
 from tests.conftest import NO_BROWSER, serving
@@ -317,16 +317,20 @@ def test_a_settled_job_does_not_renew_itself(page: Page, quiet: Quiet) -> None:
 
 def test_a_large_job_is_shown_in_pages(page: Page, quiet: Quiet) -> None:
     subjects = [{"zoo": "multiple-ops", "seeds": {"stream": n}, "data": small_data()} for n in range(100)]
-    job_id = post(quiet, subjects=subjects, lanes={"engine": ENGINES})
+    # settled, so that the page does not renew itself while it is read
+    job_id = post(quiet, result, subjects=subjects, lanes={"engine": ENGINES})
     log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
-    seen = page.locator("details.cell .ordinal").all_inner_texts()
+    ordinals = page.locator("details.cell .ordinal")
+    expect(ordinals).to_have_count(240)
+    seen = ordinals.all_inner_texts()
     assert "Cells 1 to 240 of 300" in page.locator("main").inner_text()
     page.get_by_role("link", name="Next cells").first.click()
+    expect(ordinals).to_have_count(60)
     assert "What needs attention" in page.locator("main").inner_text()
-    seen += page.locator("details.cell .ordinal").all_inner_texts()
+    seen += ordinals.all_inner_texts()
     assert seen == [str(ordinal) for ordinal in range(300)]
     page.get_by_role("link", name="Previous cells").first.click()
-    assert page.locator("details.cell .ordinal").first.inner_text() == "0"
+    expect(ordinals.first).to_have_text("0")
 
 
 def test_older_jobs_are_one_link_away(page: Page, quiet: Quiet) -> None:
