@@ -60,7 +60,7 @@ def series_identity(
         "engine": lane.engine,
         "device": lane.device,
         "isa": lane.isa,
-        "batch": subject.data.evaluation.samples,
+        "batch": subject.batch,
         "metric": metric,
         "place": place,
     }

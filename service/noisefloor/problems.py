@@ -48,7 +48,7 @@ def _field_error(error: Any, strip: tuple[str, ...]) -> FieldError:
     if tuple(loc[: len(strip)]) == strip:
         loc = loc[len(strip) :]
     value = error.get("input")
-    if error["type"] == "unknown_key":
+    if error["type"] in {"unknown_key", "missing_key"}:
         loc.append(context["key"])
         value = value.get(context["key"]) if isinstance(value, dict) else None
     return FieldError(

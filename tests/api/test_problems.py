@@ -86,6 +86,16 @@ def test_an_import_that_is_not_allowed(api: httpx.Client) -> None:
     ]
 
 
+def test_an_operator_with_an_axis_that_its_shape_has_not(api: httpx.Client) -> None:
+    operator = {"name": "quantize_per_channel", "shape": [3, 8], "axis": 2}
+    scheme = {"flow": "ops", "mode": "forward", "edge": "float64->true"}
+    document = problem(
+        api.post(JOBS, json=job(subjects=[{"operator": operator}], schemes=[scheme])), 422, "invalid-request"
+    )
+    (error,) = document["errors"]
+    assert (error["field"], error["value"], error["accepted"]) == ("subjects.0.operator.axis", 2, [0, 1])
+
+
 def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None:
     subject = {"import": "subjects_under_test_evil.x:y", "data": small_data()}
     problem(api.post(JOBS, json=job(subjects=[subject])), 422, "not-allowed")

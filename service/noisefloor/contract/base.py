@@ -30,15 +30,15 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class BuiltInOrPlugin:
-    """Marks a name that is one of ours, or a plugin's: that has a dot, and only the worker knows it.
+class BuiltIn:
+    """Marks a name that is one of ours; another is refused with the nearest of them.
 
     >>> from pydantic import TypeAdapter
-    >>> TypeAdapter(Annotated[str, BuiltInOrPlugin("eager", "fx")]).validate_python("acme.lowbit")
-    'acme.lowbit'
+    >>> TypeAdapter(Annotated[str, BuiltIn("eager", "fx")]).validate_python("fx")
+    'fx'
     """
 
-    PATTERN = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$"
+    OTHERS = ""
 
     def __init__(self, *built_in: str, max_length: int = 64) -> None:
         self.built_in = built_in
@@ -51,22 +51,47 @@ class BuiltInOrPlugin:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         del schema, handler
-        plugin = {"type": "string", "pattern": self.PATTERN, "maxLength": self.max_length}
-        return {"anyOf": [{"enum": list(self.built_in)}, plugin]}
+        return {"enum": list(self.built_in)}
+
+    def _accepts(self, name: str) -> bool:
+        return name in self.built_in
 
     def _check(self, name: str) -> str:
-        if name in self.built_in or (len(name) <= self.max_length and re.fullmatch(self.PATTERN, name)):
+        if self._accepts(name):
             return name
         near = difflib.get_close_matches(name, self.built_in, n=1)
         raise PydanticCustomError(
             "unknown_name",
-            "unknown name '{name}'{hint}; a plugin's name has a dot in it",
+            "unknown name '{name}'{hint}{others}",
             {
                 "name": name[: self.max_length],
                 "hint": f"; did you mean '{near[0]}'?" if near else "",
+                "others": self.OTHERS,
                 "accepted": list(self.built_in),
             },
         )
+
+
+class BuiltInOrPlugin(BuiltIn):
+    """Marks a name that is one of ours, or a plugin's: that has a dot, and only the worker knows it.
+
+    >>> from pydantic import TypeAdapter
+    >>> TypeAdapter(Annotated[str, BuiltInOrPlugin("eager", "fx")]).validate_python("acme.lowbit")
+    'acme.lowbit'
+    """
+
+    OTHERS = "; a plugin's name has a dot in it"
+    PATTERN = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)+$"
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        plugin = {"type": "string", "pattern": self.PATTERN, "maxLength": self.max_length}
+        return {"anyOf": [super().__get_pydantic_json_schema__(schema, handler), plugin]}
+
+    def _accepts(self, name: str) -> bool:
+        is_plugins = len(name) <= self.max_length and re.fullmatch(self.PATTERN, name) is not None
+        return super()._accepts(name) or is_plugins
 
 
 class Value(BaseModel):

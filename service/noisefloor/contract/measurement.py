@@ -12,7 +12,8 @@ from noisefloor.contract.layers import LayerReport, Sensitivity
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.sums import Sums
 
-# Beside sqnr_db, which is of outputs, facts of a quantized graph, at the place GRAPH.
+# Beside sqnr_db, which is of outputs: facts of a quantized graph, at the place GRAPH, and of an operator, of
+# which what a call costs stands at the place KERNEL and is never judged.
 METRICS = {
     "sqnr_db": "SQNR, dB",
     "quantize_nodes_unfolded": "quantize operations before constants are folded",
@@ -25,11 +26,38 @@ METRICS = {
     "training_ops": "batch norms and dropouts that behave as in training",
     "prepare_s": "time to prepare, s",
     "convert_s": "time to convert, s",
+    "differing_share": "share of elements that differ",
+    "max_lsb": "largest difference, LSB",
+    "time_median_s": "median time of a call, s",
+    "time_iqr_s": "interquartile range of a call's time, s",
+    "bandwidth_gb_per_s": "tensors in and out, each once, in the median time, GB/s",
 }
+# The longest ending comes first: a bandwidth ends in _s too
+UNITS = {"_gb_per_s": " GB/s", "_lsb": " LSB", "_db": " dB", "_s": " s"}
 Metric = Annotated[str, BuiltInOrPlugin(*METRICS, max_length=32)]
 SQNR = "sqnr_db"
 OUTPUT = "output"
 GRAPH = "graph"
+TIES = "ties"
+KERNEL = "kernel"
+
+
+def unit(metric: str) -> str:
+    """What stands behind a metric's number, with the space before it; empty for a count or a share.
+
+    >>> unit("sqnr_db"), unit("bandwidth_gb_per_s"), unit("coverage")
+    (' dB', ' GB/s', '')
+    """
+    return next((written for ending, written in UNITS.items() if metric.endswith(ending)), "")
+
+
+def amount(figure: Figure, metric: str = SQNR) -> str:
+    """A figure without its unit: dB to three decimals, what may be of any size with four digits.
+
+    >>> amount(Figure.finite(41.4964)), amount(Figure.finite(0.00012345), "time_median_s")
+    ('41.496', '0.0001234')
+    """
+    return str(figure) if figure.value is None or unit(metric) == " dB" else f"{figure.value:.4g}"
 
 
 class Extreme(Value):

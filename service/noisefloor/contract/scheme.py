@@ -9,11 +9,11 @@ from pydantic_core import CoreSchema
 
 from noisefloor.contract.base import BuiltInOrPlugin, Text, Value, refuse_repeats
 
-Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao")]
+Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao", "ops")]
 Quantizer = Annotated[
     str, BuiltInOrPlugin("x86_inductor", "embedding", "composable", "arm_inductor", "xnnpack", "spec")
 ]
-Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only"]
+Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only", "forward", "backward"]
 Granularity = Literal["per_tensor", "per_channel"]
 ActivationDtype = Literal["int8", "uint8", "int16", "float8_e5m2", "float8_e4m3fn"]
 WeightDtype = Literal["int8", "int4", "float8_e4m3fn"]
@@ -25,8 +25,12 @@ Edge = Literal[
     "fake->true",
     "reference->true",
     "float64->float32",
+    "float64->fake",
+    "float64->true",
 ]
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
+OPS = "ops"
+DIRECTIONS = ("forward", "backward")
 SHOWN_NAMES_CHARS = 80
 
 
@@ -56,7 +60,8 @@ def ends(edge: Edge) -> tuple[Variant, Variant]:
 class Quantization(Value):
     """How a model is quantized. Engine-independent: qconfig and engine are two axes.
 
-    What a flow has no use for is left out; it says so of what it was given and cannot use.
+    What a flow has no use for is left out; it says so of what it was given and cannot use. The flow `ops` is
+    of operators, whose arguments say how they quantize: its modes are the pass that is measured.
     """
 
     flow: Flow
@@ -82,6 +87,16 @@ class Quantization(Value):
         refuse_repeats("float_layers", self.float_layers)
         return self
 
+    @model_validator(mode="after")
+    def _ops_have_directions(self) -> Self:
+        if (self.flow == OPS) != (self.mode in DIRECTIONS):
+            raise ValueError(f"the modes {', '.join(DIRECTIONS)} are those of the flow {OPS}, and no other")
+        given = self.model_dump(exclude_defaults=True).keys() & Quantization.model_fields.keys()
+        given -= {"flow", "mode"}
+        if self.flow == OPS and given:
+            raise ValueError(f"{min(given)} is of the quantization of a model: leave it out")
+        return self
+
     @property
     def label(self) -> str:
         """Flow, mode and granularity, and whatever is not the default, in the field's words."""
@@ -91,7 +106,8 @@ class Quantization(Value):
         extras += [f"w:{self.weight_dtype}"] if self.weight_dtype else []
         extras += [f"g{self.group_size}"] if self.group_size else []
         extras += [f"without {self._kept()}"] if self.float_layers else []
-        return " ".join([self.flow, self.mode, self.granularity, *extras])
+        grain = [] if self.flow == OPS else [self.granularity]
+        return " ".join([self.flow, self.mode, *grain, *extras])
 
     def _kept(self) -> str:
         """The layers kept float, as long as they are few; else how many, and which by a digest of names."""

@@ -1,11 +1,14 @@
-"""The subject: the model under test, its seeds and its inputs."""
+"""The subject: the model under test, its seeds and its inputs; or an operator."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from noisefloor.contract.base import BuiltInOrPlugin, Text, Value
+from noisefloor.contract.benchmark import Operator
+from noisefloor.contract.tensor import FLOAT32_BYTES, INT64_BYTES, Shape, Size
 
 ZooName = Annotated[
     str,
@@ -18,8 +21,6 @@ ImportPath = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Stage = Literal["model", "calibration", "evaluation"]
-Size = Annotated[int, Field(ge=1, le=2**40)]
-Shape = Annotated[tuple[Size, ...], Field(min_length=1, max_length=8)]
 Distribution = Literal["uniform", "normal", "integers"]
 Keyword = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=128)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -31,7 +32,8 @@ FileName = Annotated[
     ),
 ]
 
-FLOAT32_BYTES, INT64_BYTES = 4, 8
+SOURCES = ("zoo", "import", "import_", "operator")
+LABEL_CHARS = 512
 MAX_INTEGER = 2**53  # whole numbers up to here are exact as JSON's
 
 
@@ -176,25 +178,52 @@ class Weights(Value):
 
 
 class Subject(Value):
-    """A model from one source, with its weights, its seeds and its inputs."""
+    """A model from one source, with its weights, its seeds and its inputs; or an operator of torch.
+
+    An operator's input follows from its arguments and the seed of the evaluation.
+    """
 
     zoo: ZooName | None = None
     import_: ImportPath | None = Field(default=None, alias="import", description="package.module:factory")
+    operator: Operator | None = Field(default=None, description="with schemes of the flow ops")
     args: dict[Text, bool | int | float | Text] = Field(default_factory=dict, max_length=32)
     weights: Weights | None = Field(default=None, description="instead of those drawn from the model's seed")
     seeds: Seeds = Seeds()
-    data: Data
+    data: Data | None = Field(default=None, description="of a model: needed")
 
     @model_validator(mode="before")
     @classmethod
     def _one_source(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            given = [key for key in ("zoo", "import", "import_") if data.get(key) is not None]
+            given = [key for key in SOURCES if data.get(key) is not None]
             if len(given) != 1:
-                raise ValueError(f"a subject has one source, 'zoo' or 'import'; {len(given)} are given")
+                raise ValueError(
+                    f"a subject has one source, 'zoo', 'import' or 'operator'; {len(given)} are given"
+                )
+            if "operator" not in given and data.get("data") is None:
+                raise PydanticCustomError("missing_key", "a model needs data", {"key": "data"})
         return data
+
+    @model_validator(mode="after")
+    def _an_operator_stands_alone(self) -> Self:
+        if self.operator is not None:
+            given = [name for name in ("args", "weights", "data") if getattr(self, name)]
+            if given:
+                raise ValueError(f"{given[0]} belongs to a model: an operator has arguments of its own")
+            if self.seeds != Seeds(evaluation=self.seeds.evaluation):
+                raise ValueError("an operator has one seed, seeds.evaluation")
+        return self
 
     @property
     def label(self) -> str:
         """The name people call it by."""
+        if self.operator is not None:
+            return self.operator.label[:LABEL_CHARS]
         return self.zoo or self.import_ or ""
+
+    @property
+    def batch(self) -> int:
+        """Samples that the figures are of: the first size of an operator's input."""
+        if self.operator is not None:
+            return self.operator.shape[0]
+        return self.data.evaluation.samples if self.data is not None else 0

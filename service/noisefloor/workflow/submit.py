@@ -1,12 +1,14 @@
 """Submit: a job, its cells and shards, and their dispatch, in one transaction."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
-from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus
+from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus, Limits
 from noisefloor.contract.resources import FieldError
+from noisefloor.contract.scheme import OPS
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
@@ -91,15 +93,38 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
     for number, subject in enumerate(spec.subjects):
         _check_import(subject.import_, f"subjects.{number}.import", settings)
         _check_files(subject, f"subjects.{number}", settings)
-        for part in ("calibration", "evaluation"):
-            inputs = getattr(subject.data, part)
-            if inputs.size_bytes > spec.limits.memory_bytes:
-                raise _invalid(
-                    f"subjects.{number}.data.{part}" + (".shape" if inputs.shape is not None else ""),
-                    f"{inputs.size_bytes / GIB:.1f} GiB; limits.memory_gib is {spec.limits.memory_gib:g}",
-                    [list(spec.shape) for spec in inputs.tensors],
-                    None,
-                )
+        _check_flows(spec, number)
+        _check_sizes(subject, f"subjects.{number}", spec.limits)
+
+
+def _check_flows(spec: JobSpec, number: int) -> None:
+    """Operators take schemes of the flow ops, and models take others."""
+    subject = spec.subjects[number]
+    own = subject.schemes is not None
+    for place, scheme in enumerate(subject.schemes or spec.schemes):
+        if (scheme.flow == OPS) != (subject.operator is not None):
+            raise _invalid(
+                f"subjects.{number}.schemes.{place}.flow" if own else f"schemes.{place}.flow",
+                f"flow {OPS} is that of operators, and subjects.{number} is {subject.label}: "
+                "give each subject schemes of its own",
+                scheme.flow,
+                [OPS] if subject.operator is not None else None,
+            )
+
+
+def _check_sizes(subject: Subject, field: str, limits: Limits) -> None:
+    sized: dict[str, tuple[int, Any]] = {}
+    if subject.operator is not None:
+        sized["operator.shape"] = subject.operator.size_bytes, list(subject.operator.shape)
+    for part in ("calibration", "evaluation"):
+        inputs = getattr(subject.data, part, None)
+        if inputs is not None:
+            name = f"data.{part}" + (".shape" if inputs.shape is not None else "")
+            sized[name] = inputs.size_bytes, [list(spec.shape) for spec in inputs.tensors]
+    for name, (size_bytes, value) in sized.items():
+        if size_bytes > limits.memory_bytes:
+            message = f"{size_bytes / GIB:.1f} GiB; limits.memory_gib is {limits.memory_gib:g}"
+            raise _invalid(f"{field}.{name}", message, value, None)
 
 
 def _check_import(path: str | None, field: str, settings: Settings) -> None:
@@ -120,8 +145,8 @@ def _check_import(path: str | None, field: str, settings: Settings) -> None:
 def _check_files(subject: Subject, field: str, settings: Settings) -> None:
     sources = {
         "weights": subject.weights,
-        "data.calibration": subject.data.calibration,
-        "data.evaluation": subject.data.evaluation,
+        "data.calibration": subject.data and subject.data.calibration,
+        "data.evaluation": subject.data and subject.data.evaluation,
     }
     named = {name: source.safetensors for name, source in sources.items() if source and source.safetensors}
     if named and settings.files is None:

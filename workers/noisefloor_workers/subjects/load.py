@@ -34,6 +34,8 @@ def load(subject: Subject, import_allow: Iterable[str] = (), files: Path | None 
 
     What a file below `files` gives is not drawn, and moves nothing in the stream.
     """
+    if subject.data is None:
+        raise AssertionError("the contract gives each model its data")
     model: nn.Module | None = None
     given: dict[Stage, ModelInputs] = {}
     weights_sha256 = ""
