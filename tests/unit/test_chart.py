@@ -30,6 +30,15 @@ SERIES = SeriesView(
 )
 
 
+def test_an_axis_of_seconds_is_as_fine_as_they_are() -> None:
+    trend = Trend(
+        series=SERIES.replace(metric="time_median_s"), points=(point(0, 0.00012), point(1, 0.00013))
+    )
+    low, high = (mark.y for mark in chart(trend).marks)
+    assert low - high > 50
+    assert chart(trend).ticks[-1].text.endswith(" s")
+
+
 def point(
     number: int,
     value: float | FigureKind,

@@ -57,6 +57,15 @@ def test_an_entry_is_the_figure_of_the_whole_output() -> None:
     assert entry.measurement.figure.value == 41.5
 
 
+def test_an_entry_is_the_sqnr_and_no_other_metric_of_the_output() -> None:
+    other = {**measured("float32->true", 1.0), "metric": "max_lsb"}
+    (row,) = rows(matrix([cell("x86", STATIC, other, measured("float32->true", 41.5))]))
+    (entry,) = row.entries
+    assert entry is not None
+    assert entry.measurement is not None
+    assert entry.measurement.metric == "sqnr_db"
+
+
 def test_a_cell_without_figures_keeps_its_place() -> None:
     (row,) = rows(matrix([cell("x86", STATIC, status="crashed", reason="SIGSEGV")]))
     (entry,) = row.entries

@@ -12,7 +12,7 @@ from rich.text import Text
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
-from noisefloor.contract.measurement import OUTPUT, SQNR
+from noisefloor.contract.measurement import OUTPUT, SQNR, amount, unit
 from noisefloor.contract.resources import CellView, MeasurementView, Trend
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.culprit import culprit
@@ -100,7 +100,7 @@ def _rows(cell: CellView) -> list[list[str | Text]]:
         ]
     return [
         [
-            *names,
+            *(names if m.place == OUTPUT and m.metric == SQNR else ("", "")),
             _what(m),
             cell.lane.label,
             _figure(m),
@@ -119,9 +119,10 @@ def _what(measurement: MeasurementView) -> str:
 
 def _figure(measurement: MeasurementView) -> str:
     zero = " (zero output)" if measurement.zero_output else ""
+    figure = amount(measurement.figure, measurement.metric)
     if measurement.metric != SQNR and measurement.figure.value is not None:
-        return f"{measurement.figure.value:.4g}"  # a count, a share, or seconds
-    return f"{measurement.figure}{zero}"
+        return f"{figure}{unit(measurement.metric)}"  # the column says dB
+    return f"{figure}{zero}"
 
 
 def _verdict(finding: Any) -> Text:

@@ -22,16 +22,16 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Sequence[float], *, most_ticks: int = 6) -> Axis:
+def axis(values: Sequence[float], *, most_ticks: int = 6, smallest_span: float = SMALLEST_SPAN_DB) -> Axis:
     """The narrowest axis between two round ticks that holds all values. Raises `ValueError` for none.
 
     >>> axis([30.0, 41.5]).ticks
     (30.0, 32.0, 34.0, 36.0, 38.0, 40.0, 42.0)
     """
     low, high = min(values), max(values)
-    if high - low < SMALLEST_SPAN_DB:
+    if high - low < smallest_span:
         middle = (low + high) / 2
-        low, high = middle - SMALLEST_SPAN_DB / 2, middle + SMALLEST_SPAN_DB / 2
+        low, high = middle - smallest_span / 2, middle + smallest_span / 2
     step = _round_step((high - low) / most_ticks)
     first, last = math.floor(low / step), math.ceil(high / step)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))

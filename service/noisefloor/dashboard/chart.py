@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from noisefloor.contract.figure import FigureKind
+from noisefloor.contract.measurement import unit
 from noisefloor.contract.resources import Trend, TrendPoint
 from noisefloor.contract.verdict import Verdict
-from noisefloor.dashboard.axis import Axis, axis
-from noisefloor.dashboard.words import unit
+from noisefloor.dashboard.axis import SMALLEST_SPAN_DB, Axis, axis
 
 WIDTH, LEFT, RIGHT, INSET = 960.0, 76.0, 944.0, 24.0
 TOP, PLOT_HEIGHT, BAND_HEIGHT, FOOT_HEIGHT = 22.0, 230.0, 36.0, 26.0
@@ -100,7 +100,8 @@ def chart(trend: Trend) -> Chart:
     xs = _columns(len(points))
     values = [p.figure.value for p in points if p.figure.value is not None]
     floors_db = [p.floor_db for p in points if p.floor_db is not None]
-    scale = axis([*values, *floors_db]) if values or floors_db else None
+    shown = [*values, *floors_db]
+    scale = axis(shown, smallest_span=_smallest_span(trend.series.metric, shown)) if shown else None
     kinds = {p.figure.kind for p in points}
     has_exact, has_none = FigureKind.EXACT in kinds, bool(kinds - {FigureKind.EXACT, FigureKind.FINITE})
 
@@ -132,6 +133,13 @@ def chart(trend: Trend) -> Chart:
         ),
         marks=tuple(_mark(p, x, y) for p, x, y in zip(points, xs, ys, strict=True)),
     )
+
+
+def _smallest_span(metric: str, values: Sequence[float]) -> float:
+    """What an axis covers at least: of dB always the same, of anything else a tenth of its size."""
+    if unit(metric) == " dB":
+        return SMALLEST_SPAN_DB
+    return max(abs(value) for value in values) / 10 or 1.0
 
 
 def _columns(count: int) -> list[float]:

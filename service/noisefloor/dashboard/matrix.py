@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from noisefloor.contract.lane import Lane
-from noisefloor.contract.measurement import OUTPUT
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.scheme import Edge, Quantization
 from noisefloor.contract.subject import Subject
@@ -76,5 +76,5 @@ def _group(schemes: dict[Quantization, dict[Lane, CellView]], lanes: Sequence[La
 def _entry(cell: CellView | None, edge: Edge) -> Entry | None:
     if cell is None:
         return None
-    found = (m for m in cell.measurements if m.edge == edge and m.place == OUTPUT)
+    found = (m for m in cell.measurements if m.edge == edge and m.place == OUTPUT and m.metric == SQNR)
     return Entry(cell=cell, measurement=next(found, None))

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from noisefloor.contract.measurement import unit
 from noisefloor.dashboard import words
 
 HEADERS = {
@@ -25,6 +26,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {
+    "amount": words.amount_words,
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,
@@ -36,7 +38,7 @@ _templates.filters |= {
     "key": words.short_key,
     "signed": words.signed,
     "spaced": words.spaced,
-    "unit": words.unit,
+    "unit": unit,
     "subject": words.subject_words,
 }
 

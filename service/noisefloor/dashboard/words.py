@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from noisefloor.contract.figure import Figure
-from noisefloor.contract.measurement import METRICS
+from noisefloor.contract.measurement import METRICS, SQNR, amount, unit
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
 
@@ -20,6 +20,8 @@ def subject_words(subject: Subject) -> str:
     >>> subject_words(Subject(zoo="multiple-ops", data={"calibration": inputs, "evaluation": inputs}))
     'seeds 1, 2, 3 · calibration 10 · evaluation 10'
     """
+    if subject.data is None:
+        return f"seed {subject.seeds.evaluation}"
     arguments = ", ".join(f"{name}={value}" for name, value in subject.args.items())
     parts = [
         arguments,
@@ -63,13 +65,9 @@ def metric_words(metric: str) -> str:
     return METRICS.get(metric, metric)
 
 
-def unit(metric: str) -> str:
-    """What stands behind a metric's number, with the space before it; empty for a count or a share.
-
-    >>> unit("sqnr_db"), unit("coverage")
-    (' dB', '')
-    """
-    return {"db": " dB", "s": " s"}.get(metric.rpartition("_")[2], "")
+def amount_words(figure: Figure, metric: str) -> str:
+    """A figure of a metric without its unit, or why there is none."""
+    return amount(figure, metric) if figure.value is not None else spaced(figure.kind.value)
 
 
 def spaced(word: str) -> str:
@@ -82,14 +80,14 @@ def decibels(figure: Figure) -> str:
     return f"{figure.value:.3f}" if figure.value is not None else spaced(figure.kind.value)
 
 
-def signed(value: float) -> str:
+def signed(value: float, metric: str = SQNR) -> str:
     r"""A change with its sign; a true minus is as wide as a plus.
 
     >>> signed(0.5), signed(0.0), signed(-3.2139) == "\N{MINUS SIGN}3.214"
     ('+0.500', '0.000', True)
     """
-    text = f"{value:+.3f}"
-    return "0.000" if text in {"+0.000", "-0.000"} else text.replace("-", "\N{MINUS SIGN}")
+    text = f"{value:+.3f}" if unit(metric) == " dB" else f"{value:+.4g}"
+    return text[1:] if not float(text) else text.replace("-", "\N{MINUS SIGN}")
 
 
 def scientific(figure: Figure) -> str:

@@ -9,7 +9,7 @@ from noisefloor import plan
 from noisefloor.contract.budget import budgets
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
-from noisefloor.contract.measurement import OUTPUT
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import (
     CellView,
     JobView,
@@ -156,7 +156,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
 
 
 def _result_rows(cell: CellView) -> Iterator[ResultRow]:
-    measured = {m.edge: m for m in cell.measurements if m.place == OUTPUT}
+    measured = {m.edge: m for m in cell.measurements if m.place == OUTPUT and m.metric == SQNR}
     for edge in cell.scheme.edges:
         measurement = measured.get(edge)
         finding = measurement.finding if measurement else cell.finding
