@@ -17,7 +17,7 @@ from noisefloor_workers.numerics.spread import spread
 
 TEXT_CHARS = 512
 # Where the edge itself is a change of precision, the narrower side is widened, which is exact.
-ACROSS_PRECISIONS: frozenset[Edge] = frozenset({"float64->float32"})
+ACROSS_PRECISIONS: frozenset[Edge] = frozenset({"float64->float32", "float64->fake", "float64->true"})
 WIDENED = {(torch.float32, torch.float64), (torch.complex64, torch.complex128)}
 
 
@@ -29,7 +29,7 @@ def compare(
     A bare tensor gives one measurement, at `output`. Any other structure gives the pooled one at
     `output` first and then one per leaf, in the reference's order. Nothing is broadcast, promoted or
     cut off: outputs that differ in structure, shape or dtype give `mismatch` with a note, the pooled
-    one too. Only where the edge is a change of precision (`float64->float32`) is the narrower side
+    one too. Only where the edge is a change of precision (from `float64`) is the narrower side
     widened. Integer and bool leaves give `not_applicable` with the share of equal elements; they do
     not enter the pooled sums, but an output of nothing else has its pooled share.
     `step`: the output's quantization step in its unit, used where the output has one measurable leaf,

@@ -1,12 +1,13 @@
 """Walking a shard's cells, in the process that has torch. Whatever a model raises ends its cell, typed."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import groupby
 
 from noisefloor.contract.measurement import CellResult, CellTask
+from noisefloor_workers.runner import operators
 from noisefloor_workers.runner.bench import Bench
-from noisefloor_workers.runner.calibration import Calibration
 from noisefloor_workers.runner.messages import (
     CellFinished,
     CellStarted,
@@ -18,6 +19,8 @@ from noisefloor_workers.runner.messages import (
 from noisefloor_workers.runner.outcome import ended_by
 from noisefloor_workers.subjects.load import load
 
+Measure = Callable[[CellTask], CellResult]
+
 
 def walk(task: ShardTask) -> Iterator[ChildEvent]:
     """Measure every cell of a shard once, and tell what is being done.
@@ -26,6 +29,11 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     subject cannot be loaded or run, all cells end for that reason.
     """
     yield SubjectStarted()
+    operator = task.subject.operator
+    if operator is not None:
+        measure = partial(operators.measure, subject=task.subject, operator=operator, analysis=task.analysis)
+        yield from _each(task.cells, measure)
+        return
     yield Step(text=f"loading {task.subject.label}")
     started_s = time.monotonic()
     try:
@@ -42,11 +50,14 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     for quantization, cells in groupby(
         in_walking_order(task.cells), key=lambda cell: cell.scheme.quantization
     ):
-        calibration = bench.calibration(quantization)
-        for cell in cells:
-            yield CellStarted(cell=cell.cell)
-            yield Step(text=f"{quantization.label} on {cell.lane.label}")
-            yield CellFinished(result=_measured(bench, cell, calibration))
+        yield from _each(cells, partial(bench.measure, calibration=bench.calibration(quantization)))
+
+
+def _each(cells: Iterable[CellTask], measure: Measure) -> Iterator[ChildEvent]:
+    for cell in cells:
+        yield CellStarted(cell=cell.cell)
+        yield Step(text=f"{cell.scheme.quantization.label} on {cell.lane.label}")
+        yield CellFinished(result=_measured(cell, measure))
 
 
 def _all_end(task: ShardTask, error: BaseException, started_s: float) -> Iterator[CellFinished]:
@@ -62,10 +73,10 @@ def in_walking_order(cells: tuple[CellTask, ...]) -> list[CellTask]:
     return sorted(cells, key=lambda cell: first[cell.scheme.quantization.model_dump_json()])
 
 
-def _measured(bench: Bench, cell: CellTask, calibration: Calibration) -> CellResult:
+def _measured(cell: CellTask, measure: Measure) -> CellResult:
     started_s = time.monotonic()
     try:
-        result = bench.measure(cell, calibration)
+        result = measure(cell)
         # names of outputs are the model's: what cannot be written as JSON must end here
         result.model_dump_json()
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
