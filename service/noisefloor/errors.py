@@ -80,6 +80,13 @@ class UnauthorizedError(NoisefloorError):
     code = "unauthorized"
 
 
+class BadSignatureError(NoisefloorError):
+    """The delivery is not signed with a secret of this service."""
+
+    status = 401
+    code = "bad-signature"
+
+
 class NotFoundError(NoisefloorError):
     """There is no such thing."""
 

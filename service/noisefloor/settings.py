@@ -7,8 +7,13 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from noisefloor.ci.signatures import SECRET_PREFIX, webhook_key
+
 DEFAULT_DATABASE = "sqlite:///.noisefloor/noisefloor.db"
 DEFAULT_PORT = 8642
+
+Secrets = Annotated[tuple[SecretStr, ...], NoDecode]
+Base = Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$", description="address of the API")]
 
 
 class Settings(BaseSettings):
@@ -31,8 +36,30 @@ class Settings(BaseSettings):
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
     max_body_bytes: int = Field(default=2**20, ge=1024)
     max_waiters: int = Field(default=16, ge=1, description="requests that may wait or stream at once")
+    max_hook_bytes: int = Field(default=25 * 2**20, ge=1024, description="GitHub sends 25 MB at most")
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None = Field(
+        default=None, description="where people find this service: statuses link to it"
+    )
+    github_webhook_secrets: Secrets = Field(default=(), description="any of them signs; comma-separated")
+    github_token: SecretStr | None = Field(default=None, description="sends commit statuses")
+    github_app_id: str | None = Field(default=None, description="id or client id: sends check runs instead")
+    github_app_key_file: Path | None = Field(default=None, description="the App's private key, PEM")
+    github_api: Base = "https://api.github.com"
+    gitlab_webhook_secrets: Secrets = Field(
+        default=(), description="signing tokens (whsec_…) and secret tokens; comma-separated"
+    )
+    gitlab_token: SecretStr | None = Field(default=None, description="sends commit statuses")
+    gitlab_api: Base = "https://gitlab.com/api/v4"
+    webhook_allow_private: bool = Field(
+        default=False, description="webhooks may go to loopback and private addresses, and without TLS"
+    )
+    delivery_timeout_s: float = Field(default=10.0, gt=0, le=20, description="for one request, whole")
+    delivery_tries: int = Field(default=12, ge=1, le=50)
+    delivery_backoff_s: float = Field(
+        default=5.0, ge=0, le=3600, description="before the second try; doubled before each next one"
+    )
 
-    @field_validator("import_allow", mode="before")
+    @field_validator("import_allow", "github_webhook_secrets", "gitlab_webhook_secrets", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -48,12 +75,26 @@ class Settings(BaseSettings):
             raise ValueError("an empty files would be the current folder: unset it, or name one")
         return value
 
-    @field_validator("token")
+    @field_validator("token", "github_token", "gitlab_token")
     @classmethod
     def _token_is_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value().strip():
             raise ValueError("an empty token guards nothing: unset it, or give one")
         return value
+
+    @field_validator("gitlab_webhook_secrets")
+    @classmethod
+    def _signing_tokens_are_keys(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for secret in value:
+            if secret.get_secret_value().startswith(SECRET_PREFIX):
+                webhook_key(secret.get_secret_value())
+        return value
+
+    @model_validator(mode="after")
+    def _app_is_whole(self) -> Self:
+        if (self.github_app_id is None) != (self.github_app_key_file is None):
+            raise ValueError("github_app_id and github_app_key_file go together")
+        return self
 
     @model_validator(mode="after")
     def _guarded_off_loopback(self) -> Self:

@@ -1,22 +1,33 @@
 """The application."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from noisefloor.api import errors, health, jobs, series
+from noisefloor.api import deliveries, errors, health, hooks, jobs, series, suites
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
 from noisefloor.dashboard import pages
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.settings import Settings
+from noisefloor.workflow.courier import Courier
 
 
 def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> FastAPI:
     """The REST API and the dashboard over one database and one execution engine."""
-    app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None)
+    courier = Courier(engine=engine, settings=settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with courier:
+            yield
+
+    app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for router in (health.router, jobs.router, series.router):
+    for router in (health.router, jobs.router, series.router, suites.router, hooks.router, deliveries.router):
         app.include_router(router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))

@@ -16,6 +16,7 @@ from noisefloor.settings import Settings
 
 OPEN_PATHS = {"/healthz", "/readyz", "/login"}
 OPEN_PREFIX = "/static/"
+HOOKS_PREFIX = "/v1/hooks/"  # signed: they are authenticated by what they bring
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -24,7 +25,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.max_body_bytes = settings.max_body_bytes
+        self.max_body_bytes, self.max_hook_bytes = settings.max_body_bytes, settings.max_hook_bytes
         self.token = settings.token.get_secret_value() if settings.token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +37,8 @@ class Guard:
         try:
             self._check_origin(scope["method"], headers)
             self._check_token(scope["path"], headers)
-            body = b"" if scope["method"] in SAFE_METHODS else await self._whole_body(receive)
+            limit = self.max_hook_bytes if scope["path"].startswith(HOOKS_PREFIX) else self.max_body_bytes
+            body = b"" if scope["method"] in SAFE_METHODS else await _whole_body(receive, limit)
         except UnauthorizedError as error:
             await _ask_for_login(scope, headers, error)(scope, receive, send)
             return
@@ -44,20 +46,6 @@ class Guard:
             await problem_response(error)(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
-
-    async def _whole_body(self, receive: Receive) -> bytes:
-        """The body, read to its end or refused: bodies are small, and what refuses them stands here alone."""
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            self._check_size(len(body))
-        return body
-
-    def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self.max_body_bytes:
-            raise BodyTooLargeError(f"the body is larger than {self.max_body_bytes} bytes")
 
     def _check_origin(self, method: str, headers: Headers) -> None:
         host = headers.get("host", "")
@@ -68,7 +56,7 @@ class Guard:
             raise NotAllowedError(f"a page of {origin[:100]!r} may not change anything here")
 
     def _check_token(self, path: str, headers: Headers) -> None:
-        if self.token is None or path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
+        if self.token is None or path in OPEN_PATHS or path.startswith((OPEN_PREFIX, HOOKS_PREFIX)):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
@@ -79,6 +67,18 @@ class Guard:
         ):
             return
         raise UnauthorizedError("send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login")
+
+
+async def _whole_body(receive: Receive, limit_bytes: int) -> bytes:
+    """The body, read to its end or refused: bodies are small, and what refuses them stands here alone."""
+    body, more = bytearray(), True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > limit_bytes:
+            raise BodyTooLargeError(f"the body is larger than {limit_bytes} bytes")
+    return bytes(body)
 
 
 def _ask_for_login(scope: Scope, headers: Headers, error: UnauthorizedError) -> Response:

@@ -68,6 +68,9 @@ class JobSpec(Value):
     analysis: Analysis = Analysis()
     policy: Policy = Policy()
     git: Git = Git()
+    suite: Name | None = Field(
+        default=None, description="the suite whose status beside the commit this job decides"
+    )
     priority: Annotated[int, Field(ge=0, le=100)] = 50
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.verdict import Verdict
 from noisefloor.store.tables import Cell, Finding
 
 
@@ -47,6 +48,16 @@ def end_pending(session: Session, *, status: CellStatus, reason: str, shard_ids:
 def findings(session: Session, cell_ids: Sequence[str]) -> Sequence[Finding]:
     """What the gate found of these cells and their measurements."""
     return session.scalars(select(Finding).where(Finding.cell_id.in_(cell_ids))).all()
+
+
+def irregular(session: Session, job_id: str) -> Sequence[tuple[Finding, int]]:
+    """Every finding of a job that is not a pass, with the ordinal of its cell."""
+    query = (
+        select(Finding, Cell.ordinal)
+        .join(Cell, Cell.id == Finding.cell_id)
+        .where(Finding.job_id == job_id, Finding.verdict != Verdict.PASS)
+    )
+    return [(finding, ordinal) for finding, ordinal in session.execute(query)]
 
 
 def forget_findings(session: Session, job_id: str) -> None:

@@ -218,3 +218,104 @@ class Finding(Base):
     verdict: Mapped[str] = mapped_column(Word)
     floor_db: Mapped[float | None] = mapped_column(Float(53))
     document: Mapped[dict[str, Any]] = mapped_column(Document)
+
+
+class Suite(Base):
+    """A named job, and the events of a repository that it runs on."""
+
+    __tablename__ = "suites"
+    __table_args__ = (Index(None, "provider", "repository"),)
+
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    provider: Mapped[str] = mapped_column(Word)
+    repository: Mapped[str] = mapped_column(Label, doc="in lower case: providers tell no cases apart")
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Check(Base):
+    """A suite at a commit: what stands beside it at the provider."""
+
+    __tablename__ = "checks"
+    __table_args__ = (
+        UniqueConstraint("project", "suite", "repository", "sha"),
+        Index(None, "project", "suite", "line"),
+        Index(None, "open", "deadline"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    suite: Mapped[str] = mapped_column(String(63))
+    provider: Mapped[str] = mapped_column(Word)
+    repository: Mapped[str] = mapped_column(Label)
+    sha: Mapped[str] = mapped_column(String(64))
+    context: Mapped[str] = mapped_column(Label)
+    branch: Mapped[str | None] = mapped_column(Label)
+    line: Mapped[str | None] = mapped_column(Label, doc="the branch whose newer heads replace it")
+    before: Mapped[str | None] = mapped_column(String(64), doc="the head that this one replaced")
+    head_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="when it became the head")
+    committed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    open: Mapped[bool] = mapped_column(doc="the status is pending")
+    deadline: Mapped[float] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
+    run_id: Mapped[str | None] = mapped_column(
+        String(64), doc="the provider's id of the check run that is open"
+    )
+    installation: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class HookReceipt(Base):
+    """A delivery from a provider that had an effect: it has none a second time."""
+
+    __tablename__ = "hook_receipts"
+    __table_args__ = (UniqueConstraint("provider", "digest"),)
+
+    provider: Mapped[str] = mapped_column(Word, primary_key=True)
+    delivery: Mapped[str] = mapped_column(String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(Key, doc="of the body: another id does not make it another event")
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Webhook(Base):
+    """An endpoint that hears of a project's verdicts."""
+
+    __tablename__ = "webhooks"
+
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    secret: Mapped[str] = mapped_column(Text)
+    verdicts: Mapped[list[str]] = mapped_column(Document)
+    enabled: Mapped[bool]
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class Delivery(Base):
+    """The outbox: what is to be sent, written in the transaction of the verdict."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index(None, "status", "due_at"),
+        UniqueConstraint("topic", "sequence"),
+        Index(None, "project", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    kind: Mapped[str] = mapped_column(Word)
+    target: Mapped[str] = mapped_column(Label)
+    topic: Mapped[str] = mapped_column(Label, doc="what is told in order: a check, or a job to a webhook")
+    sequence: Mapped[int]
+    check_id: Mapped[str | None] = mapped_column(ForeignKey("checks.id"))
+    announcement: Mapped[dict[str, Any]] = mapped_column(Document)
+    status: Mapped[str] = mapped_column(Word)
+    tries: Mapped[int] = mapped_column(doc="since it was written, or replayed")
+    attempt: Mapped[int] = mapped_column(doc="fencing token: only ever grows")
+    due_at: Mapped[float] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
+    lease_until: Mapped[float | None] = mapped_column(Float(53))
+    response_status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

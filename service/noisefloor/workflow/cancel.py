@@ -8,6 +8,7 @@ from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError
 from noisefloor.store import cells, jobs, shards
 from noisefloor.store.tables import Job
+from noisefloor.workflow.announce import announce
 from noisefloor.workflow.settle import settle_if_ended
 
 
@@ -55,5 +56,6 @@ def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
     job.cancel_requested = False
     job.finished_at = None
     session.flush()
+    announce(session, job)
     dispatch.send(session, sorted(ids))
     return job

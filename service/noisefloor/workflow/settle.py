@@ -15,6 +15,7 @@ from noisefloor.gate.judge import CellEvidence, Evidence, floor_db, judge
 from noisefloor.store import cells, jobs, measurements, tables
 from noisefloor.store.measurements import Previous
 from noisefloor.store.session import new_id
+from noisefloor.workflow.announce import announce
 
 
 def settle_if_ended(session: Session, job_id: str) -> None:
@@ -42,6 +43,7 @@ def settle_if_ended(session: Session, job_id: str) -> None:
     job.verdict, job.verdict_message = judgement.verdict, judgement.message
     job.finished_at = datetime.now(UTC)
     session.flush()
+    announce(session, job)
 
 
 def planned_cell(row: tables.Cell) -> plan.Cell:

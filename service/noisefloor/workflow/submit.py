@@ -21,9 +21,10 @@ from noisefloor.errors import (
 )
 from noisefloor.identity import canonical, digest
 from noisefloor.settings import Settings
-from noisefloor.store import jobs, shards
+from noisefloor.store import jobs, shards, suites
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
+from noisefloor.workflow.announce import announce
 
 
 def submit(
@@ -45,6 +46,8 @@ def submit(
         if first is not None:
             return _same_answer(session, first, request_digest)
     check(spec, project=project, settings=settings)
+    if spec.suite is not None and suites.find(session, project, spec.suite) is None:
+        raise _invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
 
     job = Job(
         id=new_id(),
@@ -74,6 +77,7 @@ def submit(
                 created_at=now,
             )
         )
+    announce(session, job)
     dispatch.send(session, shard_ids)
     return job
 

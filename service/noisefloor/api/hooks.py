@@ -1,0 +1,123 @@
+"""Webhooks from GitHub and GitLab: they bring their own signature, and no bearer token."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import SecretStr, ValidationError
+
+from noisefloor.api.dependencies import Service, ServiceDep
+from noisefloor.ci import github, gitlab
+from noisefloor.ci.event import Event
+from noisefloor.ci.signatures import (
+    SECRET_PREFIX,
+    github_signed,
+    is_token,
+    webhook_key,
+    webhook_signed,
+)
+from noisefloor.contract.suite import HookAnswer
+from noisefloor.errors import BadSignatureError, MalformedBodyError, NotAllowedError
+from noisefloor.identity import digest
+from noisefloor.problems import invalid_request
+from noisefloor.store.session import writing
+from noisefloor.workflow.hook import receive
+
+JSON = "application/json"
+
+router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
+
+
+async def _raw(request: Request) -> bytes:
+    """The bytes that were signed, before anybody reads them."""
+    return await request.body()
+
+
+Raw = Annotated[bytes, Depends(_raw)]
+Given = Annotated[str, Header(max_length=4096)]
+DeliveryId = Annotated[str, Header(max_length=255, pattern=r"^[\x21-\x7e]*$")]
+
+
+@router.post("/github", status_code=202)
+def github_hook(
+    to: ServiceDep,
+    body: Raw,
+    x_github_event: Given = "",
+    x_github_delivery: DeliveryId = "",
+    x_hub_signature_256: Given = "",
+    content_type: Given = "",
+) -> HookAnswer:
+    """Start what an event of a GitHub repository asks for."""
+    secrets = _secrets(to.settings.github_webhook_secrets, "NOISEFLOOR_GITHUB_WEBHOOK_SECRETS")
+    if not github_signed(body, x_hub_signature_256, secrets):
+        raise BadSignatureError("X-Hub-Signature-256 is not this body's under a secret of this service")
+    _require_json(content_type)
+    return _receive(to, github.read, x_github_event, body, x_github_delivery)
+
+
+@router.post("/gitlab", status_code=202)
+def gitlab_hook(
+    to: ServiceDep,
+    body: Raw,
+    x_gitlab_event: Given = "",
+    x_gitlab_token: Given = "",
+    x_gitlab_event_uuid: DeliveryId = "",
+    idempotency_key: DeliveryId = "",
+    webhook_id: DeliveryId = "",
+    webhook_timestamp: Given = "",
+    webhook_signature: Given = "",
+    content_type: Given = "",
+) -> HookAnswer:
+    """Start what an event of a GitLab project asks for. A signing token is verified where one is set."""
+    secrets = _secrets(to.settings.gitlab_webhook_secrets, "NOISEFLOOR_GITLAB_WEBHOOK_SECRETS")
+    keys = [webhook_key(secret) for secret in secrets if secret.startswith(SECRET_PREFIX)]
+    signed = webhook_signed(
+        body,
+        message_id=webhook_id,
+        timestamp=webhook_timestamp,
+        header=webhook_signature,
+        keys=keys,
+        now_s=time.time(),
+    )
+    tokens = [secret for secret in secrets if not secret.startswith(SECRET_PREFIX)]
+    if not signed and not is_token(x_gitlab_token, tokens):
+        raise BadSignatureError("neither webhook-signature nor X-Gitlab-Token is of a secret of this service")
+    _require_json(content_type)
+    return _receive(
+        to, gitlab.read, x_gitlab_event, body, webhook_id or idempotency_key or x_gitlab_event_uuid
+    )
+
+
+def _secrets(given: tuple[SecretStr, ...], setting: str) -> list[str]:
+    if not given:
+        raise NotAllowedError(f"this service takes no such webhooks: its operator set no {setting}")
+    return [secret.get_secret_value() for secret in given]
+
+
+def _require_json(content_type: str) -> None:
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        raise MalformedBodyError(
+            f"choose {JSON} as the webhook's content type; this is {content_type[:100]!r}"
+        )
+
+
+def _receive(
+    to: Service, read: Callable[[str, bytes], Event], name: str, body: bytes, delivery: str
+) -> HookAnswer:
+    try:
+        event = read(name, body)
+    except ValidationError as error:
+        if any(e["type"] == "json_invalid" for e in error.errors()):
+            raise MalformedBodyError(f"the body is not JSON: {error.errors()[0]['msg']}") from None
+        raise invalid_request(error.errors()) from None
+    body_digest = digest(name.encode() + b"\n" + body)
+    with writing(to.engine) as session:
+        return receive(
+            session,
+            event,
+            delivery=delivery or body_digest,
+            digest=body_digest,
+            settings=to.settings,
+            dispatch=to.dispatch,
+        )

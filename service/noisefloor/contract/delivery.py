@@ -1,0 +1,111 @@
+"""Deliveries: what is announced of a verdict, to whom, and what became of it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, SecretStr, StringConstraints
+
+from noisefloor.contract.base import Identifier, LongText, Name, Text, Value
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.job import Sha
+from noisefloor.contract.suite import Context, FullSha, Provider, Repository
+from noisefloor.contract.verdict import Baseline, Verdict
+
+WebhookUrl = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[\x21-\x7e]+$")]
+# Base64 of 24 to 64 bytes, as Standard Webhooks asks for.
+WebhookSecret = Annotated[SecretStr, Field(description="whsec_ and the base64 of 24 to 64 bytes")]
+
+
+class Loss(Value):
+    """One finding of the summary: where, how much, what it is held against, and which layer did it."""
+
+    where: LongText
+    verdict: Verdict
+    message: LongText
+    figure: Figure | None = None
+    floor_db: float | None = None
+    drop_db: float | None = None
+    baseline: Baseline | None = None
+    layer: LongText | None = Field(default=None, description="the layer to look at first, and why")
+    repro: str
+
+
+class Reasons(Value):
+    """Why the verdict is what it is: the gravest findings."""
+
+    losses: tuple[Loss, ...] = ()
+    more: int = Field(default=0, description="findings that are not a pass, beside those shown")
+
+
+class Announcement(Value):
+    """A verdict of a job, or of a suite at a commit that no job has measured yet."""
+
+    sequence: int = Field(description="a larger one of the same check, or job, is newer")
+    at: AwareDatetime
+    project: Name
+    job: Identifier | None
+    suite: Name | None = None
+    repository: Text | None = None
+    sha: Sha | None = None
+    branch: Text | None = None
+    verdict: Verdict
+    message: LongText
+
+
+class CheckTarget(Value):
+    """Where a status stands: a context beside a commit."""
+
+    check: Identifier
+    provider: Provider
+    repository: Repository
+    sha: FullSha
+    context: Context
+    installation: int | None = Field(default=None, description="of the GitHub App, as the webhook named it")
+
+
+class Webhook(Value):
+    """An endpoint that hears of a project's verdicts, by Standard Webhooks 1.0."""
+
+    url: WebhookUrl
+    secret: WebhookSecret | None = Field(default=None, description="made by the service where none is given")
+    verdicts: tuple[Verdict, ...] = Field(
+        default=(), description="those that are sent; all of settled jobs without any"
+    )
+    enabled: bool = True
+
+
+class WebhookView(Value):
+    """A webhook without its secret."""
+
+    project: Name
+    name: Name
+    url: WebhookUrl
+    verdicts: tuple[Verdict, ...]
+    enabled: bool
+    disabled_reason: LongText | None = None
+    secret: str | None = Field(default=None, description="once: in the answer to the request that made it")
+
+
+class DeliveryStatus(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+
+
+class DeliveryView(Value):
+    """A delivery: what was to be sent, how often it was tried, and how it ended."""
+
+    id: Identifier
+    kind: Literal["github", "gitlab", "webhook"]
+    target: Text = Field(description="the status's context, or the webhook's name")
+    sequence: int
+    status: DeliveryStatus
+    tries: int
+    response_status: int | None = None
+    error: LongText | None = None
+    created_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    announcement: Announcement

@@ -1,0 +1,201 @@
+"""The courier: threads of the service that send what is in the outbox, and end what is past its limit."""
+
+import logging
+import random
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from pydantic import ValidationError
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from noisefloor.ci import github_status, gitlab_status
+from noisefloor.ci.event import Payload
+from noisefloor.ci.github_app import GitHubApp, RefusedError
+from noisefloor.ci.message import Message, Status
+from noisefloor.ci.transport import (
+    ForbiddenTargetError,
+    Outcome,
+    UnreachableError,
+    exchange,
+    outcome_of,
+    public_address,
+)
+from noisefloor.ci.webhook import verdict_request
+from noisefloor.errors import NoisefloorError, SettingsError
+from noisefloor.settings import Settings
+from noisefloor.store import checks, deliveries
+from noisefloor.store.session import reading, writing
+from noisefloor.workflow.announce import WEBHOOK
+from noisefloor.workflow.deliver import PROVIDERS, Parcel, claim, conclude, expire
+
+POLL_S = 0.5
+UNAUTHORIZED = 401
+log = logging.getLogger(__name__)
+
+
+class _Made(Payload):
+    id: int
+
+
+class Courier:
+    """Two threads: a receiver of webhooks that hangs holds up no merge."""
+
+    def __init__(self, *, engine: Engine, settings: Settings) -> None:
+        self._engine, self._settings = engine, settings
+        self._app = _app(settings)
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(kinds,), name=f"courier-{kinds[0]}", daemon=True)
+            for kinds in (PROVIDERS, (WEBHOOK,))
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(self._settings.delivery_timeout_s)
+
+    def step(self, kinds: tuple[str, ...] = (*PROVIDERS, WEBHOOK)) -> bool:
+        """Send one delivery of these kinds, if one is due."""
+        self._expire()
+        with reading(self._engine) as session:
+            due = deliveries.any_due(session, kinds)
+        if not due:
+            return False
+        with writing(self._engine) as session:
+            parcel = claim(session, kinds)
+        if parcel is None:
+            return False
+        outcome = self._send(parcel)
+        if outcome.result != "delivered":
+            log.warning("delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
+        with writing(self._engine) as session:
+            conclude(
+                session,
+                parcel,
+                outcome,
+                tries=self._settings.delivery_tries,
+                backoff_s=self._settings.delivery_backoff_s,
+                jitter=random.random(),  # noqa: S311 - so that not all try again at once
+            )
+        return True
+
+    def _run(self, kinds: tuple[str, ...]) -> None:
+        while not self._stopping.is_set():
+            try:
+                sent = self.step(kinds)
+            except SQLAlchemyError as error:
+                log.warning("the outbox cannot be read: %s", error)
+                sent = False
+            except Exception:  # a delivery that cannot be sent must not end the sending of all others
+                log.exception("a delivery failed in a way that nobody thought of")
+                sent = False
+            if not sent:
+                self._stopping.wait(POLL_S)
+
+    def _expire(self) -> None:
+        with reading(self._engine) as session:
+            stale = checks.expired(session)
+        if stale:
+            with writing(self._engine) as session:
+                expire(session)
+
+    def _send(self, parcel: Parcel) -> Outcome:
+        """One attempt. Whatever goes wrong with it is an outcome."""
+        try:
+            return self._attempt(parcel)
+        except UnreachableError as error:
+            return Outcome(result="retry", error=str(error))
+        except RefusedError as error:
+            return error.outcome
+        except (ForbiddenTargetError, NoisefloorError) as error:
+            return Outcome(result="refused", error=str(error))
+        except ValidationError as error:
+            return Outcome(result="retry", error=f"an answer that is not the provider's: {error}")
+
+    def _attempt(self, parcel: Parcel) -> Outcome:
+        if parcel.check is None:
+            return self._send_webhook(parcel)
+        status = Status(
+            announcement=parcel.announcement,
+            reasons=parcel.reasons,
+            url=self._url(parcel),
+            target=parcel.check,
+            run_id=parcel.run_id,
+        )
+        if parcel.check.provider == "gitlab":
+            return self._send_gitlab(status)
+        return self._send_check_run(self._app, status) if self._app is not None else self._send_github(status)
+
+    def _send_github(self, status: Status) -> Outcome:
+        token = self._settings.github_token
+        if token is None:
+            return Outcome(
+                result="refused", error="no credentials for GitHub: set NOISEFLOOR_GITHUB_TOKEN, or an App's"
+            )
+        request = github_status.commit_status(self._settings.github_api, status, token.get_secret_value())
+        return outcome_of(exchange(request, timeout_s=self._settings.delivery_timeout_s))
+
+    def _send_check_run(self, app: GitHubApp, status: Status) -> Outcome:
+        token = app.token(status.target.repository, status.target.installation)
+        request = github_status.check_run(self._settings.github_api, status, token)
+        answer = exchange(request, timeout_s=self._settings.delivery_timeout_s)
+        outcome = outcome_of(answer)
+        if outcome.result == "delivered":
+            run_id = str(_Made.model_validate_json(answer.body).id)
+            return Outcome(result="delivered", status=answer.status, run_id=run_id)
+        if answer.status == UNAUTHORIZED:  # the token was revoked: another one is worth a try
+            app.forget()
+            return Outcome(result="retry", status=answer.status, error=outcome.error)
+        return outcome
+
+    def _send_gitlab(self, status: Status) -> Outcome:
+        token = self._settings.gitlab_token
+        if token is None:
+            return Outcome(result="refused", error="no credentials for GitLab: set NOISEFLOOR_GITLAB_TOKEN")
+        request = gitlab_status.commit_status(self._settings.gitlab_api, status, token.get_secret_value())
+        answer = exchange(request, timeout_s=self._settings.delivery_timeout_s)
+        return gitlab_status.status_outcome(answer)
+
+    def _send_webhook(self, parcel: Parcel) -> Outcome:
+        address = None if self._settings.webhook_allow_private else public_address(parcel.webhook_url)
+        message = Message(announcement=parcel.announcement, reasons=parcel.reasons, url=self._url(parcel))
+        request = verdict_request(
+            parcel.webhook_url,
+            parcel.webhook_secret,
+            message,
+            message_id=parcel.delivery,
+            now_s=time.time(),
+        )
+        return outcome_of(exchange(request, timeout_s=self._settings.delivery_timeout_s, address=address))
+
+    def _url(self, parcel: Parcel) -> str | None:
+        told, base = parcel.announcement, self._settings.public_url
+        if base is None:
+            return None
+        page = f"{base}/projects/{told.project}"
+        return f"{page}/jobs/{told.job}" if told.job is not None else page
+
+
+def _app(settings: Settings) -> GitHubApp | None:
+    if settings.github_app_id is None or settings.github_app_key_file is None:
+        return None
+    try:
+        key = settings.github_app_key_file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"github_app_key_file cannot be read: {error}") from None
+    return GitHubApp(
+        api=settings.github_api,
+        app_id=settings.github_app_id,
+        private_key=key,
+        timeout_s=settings.delivery_timeout_s,
+    )
