@@ -78,7 +78,7 @@ def open_check(session: Session, row: tables.Suite, suite: Suite, head: Head) ->
             "project": row.project,
             "suite": row.name,
             "provider": suite.provider,
-            "repository": suite.repository.lower(),
+            "repository": suite.repository,
             "sha": head.sha,
             "context": suite.context or f"noisefloor/{row.name}",
             "branch": head.branch,
@@ -116,7 +116,7 @@ def _check_of(session: Session, job: tables.Job) -> tables.Check | None:
     if row is None:
         return None
     suite = Suite.model_validate(row.document)
-    place = {"project": row.project, "suite": row.name, "repository": row.repository, "sha": job.sha}
+    place = {"project": row.project, "suite": row.name, "repository": suite.repository, "sha": job.sha}
     check = checks.at(session, **place) or _opened_by(session, row, suite, job)
     if check is None or (check.job_id is not None and check.job_id > job.id):
         return None  # a later job decides it

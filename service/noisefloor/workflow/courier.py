@@ -32,6 +32,7 @@ from noisefloor.workflow.announce import WEBHOOK
 from noisefloor.workflow.deliver import PROVIDERS, Parcel, claim, conclude, expire
 
 POLL_S = 0.5
+STOP_S = 5.0
 UNAUTHORIZED = 401
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Courier:
     ) -> None:
         self._stopping.set()
         for thread in self._threads:
-            thread.join(self._settings.delivery_timeout_s)
+            thread.join(STOP_S)
 
     def step(self, kinds: tuple[str, ...] = (*PROVIDERS, WEBHOOK)) -> bool:
         """Send one delivery of these kinds, if one is due."""

@@ -69,7 +69,7 @@ class Hook:
             self._session,
             project=row.project,
             suite=row.name,
-            repository=suite.repository.lower(),
+            repository=suite.repository,
             sha=again.sha,
         )
         if check is None or (again.check is not None and again.check != check.id):
