@@ -102,6 +102,7 @@ class Provider(StandIn):
         self.operations = json.loads((HERE / description).read_text())["operations"]
         self.prefix = prefix
         self.faults: list[Said] = []
+        self.read_faults: list[Said] = []
         self.misfits: list[str] = []
         super().__init__(self._answer)
 
@@ -121,8 +122,8 @@ class Provider(StandIn):
         return self.operations[operation]["example"]
 
     def _answer(self, got: Got) -> Said:
-        if self.faults:
-            return self.faults.pop(0)
+        if faults := self.read_faults if got.method == "GET" else self.faults:
+            return faults.pop(0)
         for name, operation in self.operations.items():
             if got.method == operation["method"] and self._pattern(name).fullmatch(got.path):
                 self._check(name, operation, got)
@@ -156,7 +157,18 @@ class GitHub(Provider):
         self.runs: dict[int, dict[str, Any]] = {}
 
     def example(self, operation: str, got: Got) -> Any:
-        example = dict(super().example(operation, got))
+        example = super().example(operation, got)
+        if operation == "list_commits":
+            (commit,), head = example, got.query["sha"][0]
+            return [
+                {
+                    **commit,
+                    "sha": f"{int(head, 16) - n:040x}",
+                    "parents": [{**commit["parents"][0], "sha": f"{p:040x}"}],
+                }
+                for n in range(3)
+                for p in [int(head, 16) - n - 1]
+            ]
         if operation == "create_status":
             sha = got.path.rpartition("/")[2]
             self.statuses[sha, got.json["context"]] = got.json["state"]
@@ -185,7 +197,8 @@ class GitLab(Provider):
             sha = unquote(got.path).rpartition("/")[2]
             self.statuses[sha, got.json["name"]] = got.json["state"]
             return {**example, "sha": sha, "status": got.json["state"], "name": got.json["name"]}
-        return example
+        head = int(got.query["ref_name"][0], 16)
+        return [{"id": f"{head - n:040x}", "parent_ids": [f"{head - n - 1:040x}"]} for n in range(4)]
 
 
 def nullable(schema: Any) -> Any:

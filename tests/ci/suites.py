@@ -24,7 +24,7 @@ def with_secrets(settings: Settings, **changes: Any) -> Settings:
         "github_webhook_secrets": f"old,{SECRET}",
         "gitlab_webhook_secrets": f"token,{WHSEC}",
         "webhook_allow_private": True,
-        "delivery_timeout_s": 0.5,
+        "delivery_timeout_s": 5.0,
         "delivery_backoff_s": 0.0,
         "github_token": "t0ken",
         "gitlab_token": "gl-t0ken",

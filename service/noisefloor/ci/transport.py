@@ -20,7 +20,8 @@ REDIRECTS = range(300, 400)
 OK = range(200, 300)
 GONE = 410
 FORBIDDEN = 403
-USER_AGENT = "noisefloor"
+# no encoding: what is read stays within its bound
+ALWAYS = {"User-Agent": "noisefloor", "Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +36,11 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back; `cut` where the body was larger than is read."""
+    """What came back; of the body as much as is read."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    cut: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class Outcome:
     error: str | None = None
     after_s: float | None = None
     run_id: str | None = None
+    ancestors: tuple[str, ...] = ()
 
 
 class UnreachableError(Exception):
@@ -62,7 +63,9 @@ class ForbiddenTargetError(Exception):
     """The address is one that webhooks may not go to."""
 
 
-def exchange(request: Request, *, timeout_s: float, address: str | None = None) -> Answer:
+def exchange(
+    request: Request, *, timeout_s: float, address: str | None = None, limit_bytes: int = RESPONSE_BYTES
+) -> Answer:
     """Send the request and read its answer. Redirects are not followed.
 
     `timeout_s` bounds the whole of it: httpx bounds each read, and a receiver that sends a byte now and then
@@ -71,15 +74,15 @@ def exchange(request: Request, *, timeout_s: float, address: str | None = None) 
     Raises `UnreachableError`.
     """
     try:
-        return asyncio.run(asyncio.wait_for(_exchange(request, timeout_s, address), timeout_s))
+        return asyncio.run(asyncio.wait_for(_exchange(request, timeout_s, address, limit_bytes), timeout_s))
     except TimeoutError:
         raise UnreachableError(f"no answer within {timeout_s:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         raise UnreachableError(f"{type(error).__name__}: {error}") from None
 
 
-async def _exchange(request: Request, timeout_s: float, address: str | None) -> Answer:
-    url, headers, extensions = httpx.URL(request.url), {"User-Agent": USER_AGENT, **request.headers}, {}
+async def _exchange(request: Request, timeout_s: float, address: str | None, limit_bytes: int) -> Answer:
+    url, headers, extensions = httpx.URL(request.url), {**ALWAYS, **request.headers}, {}
     if address is not None:
         headers["Host"] = url.netloc.decode()
         extensions["sni_hostname"] = url.host
@@ -90,17 +93,12 @@ async def _exchange(request: Request, timeout_s: float, address: str | None) -> 
             request.method, url, headers=headers, content=request.body, extensions=extensions
         ) as answer,
     ):
-        body = b""
+        body = bytearray()
         async for piece in answer.aiter_raw():
             body += piece
-            if len(body) > RESPONSE_BYTES:
+            if len(body) > limit_bytes:
                 break
-        return Answer(
-            status=answer.status_code,
-            headers=dict(answer.headers),
-            body=body[:RESPONSE_BYTES],
-            cut=len(body) > RESPONSE_BYTES,
-        )
+        return Answer(status=answer.status_code, headers=dict(answer.headers), body=bytes(body[:limit_bytes]))
 
 
 def outcome_of(answer: Answer, *, now: datetime | None = None) -> Outcome:
@@ -108,7 +106,7 @@ def outcome_of(answer: Answer, *, now: datetime | None = None) -> Outcome:
     status = answer.status
     if status in OK:
         return Outcome(result="delivered", status=status)
-    said = answer.body.decode("utf-8", "replace").replace("\x00", " ")[:500]
+    said = answer.body.decode("utf-8", "replace")[:500]
     error = f"answered {status}: {said}" if said else f"answered {status}"
     if status == GONE:
         return Outcome(result="gone", status=status, error=error)

@@ -4,14 +4,15 @@ import logging
 import random
 import threading
 import time
+from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from noisefloor.ci import github_status, gitlab_status
+from noisefloor.ci import ancestry, github_status, gitlab_status
 from noisefloor.ci.event import Payload
 from noisefloor.ci.github_app import GitHubApp, RefusedError
 from noisefloor.ci.message import Message, Status
@@ -24,6 +25,7 @@ from noisefloor.ci.transport import (
     public_address,
 )
 from noisefloor.ci.webhook import verdict_request
+from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import NoisefloorError, SettingsError
 from noisefloor.settings import Settings
 from noisefloor.store import checks, deliveries
@@ -38,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class _Made(Payload):
-    id: int
+    id: Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Courier:
@@ -133,39 +135,66 @@ class Courier:
             target=parcel.check,
             run_id=parcel.run_id,
         )
-        if parcel.check.provider == "gitlab":
-            return self._send_gitlab(status)
-        return self._send_check_run(self._app, status) if self._app is not None else self._send_github(status)
+        send = self._send_gitlab if parcel.check.provider == "gitlab" else self._send_github
+        ancestors = self._ancestors(status) if status.verdict is Verdict.PENDING else ()
+        return replace(send(status), ancestors=ancestors)
 
     def _send_github(self, status: Status) -> Outcome:
-        token = self._settings.github_token
-        if token is None:
-            return Outcome(
-                result="refused", error="no credentials for GitHub: set NOISEFLOOR_GITHUB_TOKEN, or an App's"
-            )
-        request = github_status.commit_status(self._settings.github_api, status, token.get_secret_value())
+        if self._app is not None:
+            return self._send_check_run(self._app, status)
+        request = github_status.commit_status(self._settings.github_api, status, self._github_token(status))
         return outcome_of(exchange(request, timeout_s=self._settings.delivery_timeout_s))
 
     def _send_check_run(self, app: GitHubApp, status: Status) -> Outcome:
-        token = app.token(status.target.repository, status.target.installation)
-        request = github_status.check_run(self._settings.github_api, status, token)
+        request = github_status.check_run(self._settings.github_api, status, self._github_token(status))
         answer = exchange(request, timeout_s=self._settings.delivery_timeout_s)
         outcome = outcome_of(answer)
         if outcome.result == "delivered":
-            run_id = str(_Made.model_validate_json(answer.body).id)
-            return Outcome(result="delivered", status=answer.status, run_id=run_id)
+            return replace(outcome, run_id=str(_Made.model_validate_json(answer.body).id))
         if answer.status == UNAUTHORIZED:  # the token was revoked: another one is worth a try
             app.forget()
-            return Outcome(result="retry", status=answer.status, error=outcome.error)
+            return replace(outcome, result="retry")
         return outcome
 
     def _send_gitlab(self, status: Status) -> Outcome:
-        token = self._settings.gitlab_token
-        if token is None:
-            return Outcome(result="refused", error="no credentials for GitLab: set NOISEFLOOR_GITLAB_TOKEN")
-        request = gitlab_status.commit_status(self._settings.gitlab_api, status, token.get_secret_value())
+        request = gitlab_status.commit_status(self._settings.gitlab_api, status, self._gitlab_token())
         answer = exchange(request, timeout_s=self._settings.delivery_timeout_s)
         return gitlab_status.status_outcome(answer)
+
+    def _ancestors(self, status: Status) -> tuple[str, ...]:
+        """The commits before the head; none where they are not to be had, which the gate then says."""
+        on_gitlab = status.target.provider == "gitlab"
+        try:
+            if on_gitlab:
+                request = ancestry.gitlab_commits(
+                    self._settings.gitlab_api, status.target, self._gitlab_token()
+                )
+            else:
+                token = self._github_token(status)
+                request = ancestry.github_commits(self._settings.github_api, status.target, token)
+            answer = exchange(
+                request, timeout_s=self._settings.delivery_timeout_s, limit_bytes=ancestry.LIMIT_BYTES
+            )
+            if outcome_of(answer).result != "delivered":
+                log.warning("no ancestors of %s: answered %s", status.target.sha, answer.status)
+                return ()
+            read = ancestry.gitlab_ancestors if on_gitlab else ancestry.github_ancestors
+            return read(status.target, answer.body)
+        except (UnreachableError, RefusedError, NoisefloorError, ValidationError) as error:
+            log.warning("no ancestors of %s: %s", status.target.sha, error)
+            return ()
+
+    def _github_token(self, status: Status) -> str:
+        if self._app is not None:
+            return self._app.token(status.target.repository, status.target.installation)
+        if self._settings.github_token is None:
+            raise SettingsError("no credentials for GitHub: set NOISEFLOOR_GITHUB_TOKEN, or an App's")
+        return self._settings.github_token.get_secret_value()
+
+    def _gitlab_token(self) -> str:
+        if self._settings.gitlab_token is None:
+            raise SettingsError("no credentials for GitLab: set NOISEFLOOR_GITLAB_TOKEN")
+        return self._settings.gitlab_token.get_secret_value()
 
     def _send_webhook(self, parcel: Parcel) -> Outcome:
         address = None if self._settings.webhook_allow_private else public_address(parcel.webhook_url)

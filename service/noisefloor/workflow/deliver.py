@@ -14,7 +14,7 @@ from noisefloor.contract.delivery import (
     DeliveryView,
     Reasons,
 )
-from noisefloor.contract.job import JobStatus
+from noisefloor.contract.job import Git, JobStatus
 from noisefloor.contract.suite import Provider
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import ConflictError, NotFoundError
@@ -63,13 +63,15 @@ def conclude(
     session: Session, parcel: Parcel, outcome: Outcome, *, tries: int, backoff_s: float, jitter: float
 ) -> None:
     """Write down how an attempt ended, unless a later one holds the delivery. `jitter` is from 0 to 1."""
-    # a check is held before its deliveries, here as where they are announced
+    # a job is held before its check, and a check before its deliveries, here as where they are announced
+    if outcome.ancestors and parcel.announcement.job is not None:
+        _remember_ancestors(session, parcel.announcement.job, outcome.ancestors)
     check = checks.lock(session, parcel.check.check) if parcel.check is not None else None
     row = deliveries.held(session, parcel.delivery, parcel.attempt)
     if row is None:
         return
     row.response_status = outcome.status
-    row.error = outcome.error[:ERROR_LENGTH] if outcome.error is not None else None
+    row.error = outcome.error.replace("\x00", " ")[:ERROR_LENGTH] if outcome.error is not None else None
     if outcome.run_id is not None and check is not None:
         check.run_id = outcome.run_id
     if outcome.result == "delivered":
@@ -131,6 +133,15 @@ def replay(session: Session, project: str, delivery_id: str) -> tables.Delivery:
 def delivery_view(row: tables.Delivery) -> DeliveryView:
     """A delivery as it is shown."""
     return DeliveryView.model_validate({name: getattr(row, name) for name in DeliveryView.model_fields})
+
+
+def _remember_ancestors(session: Session, job_id: str, ancestors: tuple[str, ...]) -> None:
+    """Give a job that a webhook started what it is judged by; its client would have sent it."""
+    job = jobs.lock(session, job_id)
+    git = Git.model_validate(job.git)
+    if not git.ancestors:
+        job.git = git.replace(ancestors=ancestors).model_dump(mode="json")
+        job.spec = {**job.spec, "git": job.git}
 
 
 def _target(check: tables.Check) -> CheckTarget:
