@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StringConstraints
 
 from noisefloor.contract.base import Identifier, LongText, Name, Text, Value
 from noisefloor.contract.figure import Figure
@@ -11,9 +12,27 @@ from noisefloor.contract.job import Sha
 from noisefloor.contract.suite import Context, FullSha, Provider, Repository
 from noisefloor.contract.verdict import Baseline, Verdict
 
-WebhookUrl = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[\x21-\x7e]+$")]
-# Base64 of 24 to 64 bytes, as Standard Webhooks asks for.
-WebhookSecret = Annotated[SecretStr, Field(description="whsec_ and the base64 of 24 to 64 bytes")]
+
+def _has_a_host(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("the address names no host, or no port that there is")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("an address carries no password: receivers know a delivery by its signature")
+    return url
+
+
+def _is_final(verdict: Verdict) -> Verdict:
+    if verdict is Verdict.PENDING:
+        raise ValueError("webhooks hear of settled jobs")
+    return verdict
+
+
+WebhookUrl = Annotated[
+    str,
+    StringConstraints(max_length=2048, pattern=r"^https?://[\x21-\x7e]+$"),
+    AfterValidator(_has_a_host),
+]
 
 
 class Loss(Value):
@@ -67,8 +86,11 @@ class Webhook(Value):
     """An endpoint that hears of a project's verdicts, by Standard Webhooks 1.0."""
 
     url: WebhookUrl
-    secret: WebhookSecret | None = Field(default=None, description="made by the service where none is given")
-    verdicts: tuple[Verdict, ...] = Field(
+    secret: SecretStr | None = Field(
+        default=None,
+        description="whsec_ and the base64 of 24 to 64 bytes; made by the service where none is given",
+    )
+    verdicts: tuple[Annotated[Verdict, AfterValidator(_is_final)], ...] = Field(
         default=(), description="those that are sent; all of settled jobs without any"
     )
     enabled: bool = True

@@ -51,10 +51,6 @@ def _check_target(url: str, settings: Settings) -> None:
     except ForbiddenTargetError as error:
         field = FieldError(field="url", message=str(error), value=url, accepted=["https://…, public"])
         raise NotAllowedError(f"url: {error} (NOISEFLOOR_WEBHOOK_ALLOW_PRIVATE)", [field]) from None
-    except ValueError as error:
-        raise InvalidRequestError(
-            f"url: {error}", [FieldError(field="url", message=str(error), value=url)]
-        ) from None
 
 
 def _check_secret(secret: str) -> None:
