@@ -1,10 +1,13 @@
 """Suites over HTTP, on both databases."""
 
+import re
+import shlex
 from typing import Any
 
 import httpx
 from tests.ci.suites import SUITES, suite
 from tests.samples import job, small_data
+from tests.service import ROOT
 
 
 def test_a_suite_is_kept_and_replaced(api: httpx.Client) -> None:
@@ -57,3 +60,16 @@ def test_a_suite_is_refused_where_its_job_would_be(api: httpx.Client) -> None:
 def test_a_job_that_names_an_unknown_suite_is_refused(api: httpx.Client) -> None:
     refused = api.post("/v1/projects/demo/jobs", json=job(suite="none"))
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "suite")
+
+
+def test_the_documents_example_is_a_suite(api: httpx.Client) -> None:
+    command = re.search(r"^curl .*?\n}'$", (ROOT / "docs" / "ci.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert command is not None
+    _, _, method, address, _, header, _, body = shlex.split(command[0])
+    kept = api.request(
+        method,
+        address.removeprefix("http://127.0.0.1:8642"),
+        content=body,
+        headers=dict([header.split(": ")]),
+    )
+    assert (kept.status_code, kept.json()["context"]) == (200, None), kept.text
