@@ -31,8 +31,9 @@ from noisefloor.contract.suite import HookAnswer, Suite
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
-from noisefloor.store import tables
+from noisefloor.store import checks, jobs, tables
 from noisefloor.store.session import reading, writing
+from noisefloor.workflow.announce import tell_of_job
 from noisefloor.workflow.cancel import retry
 from noisefloor.workflow.courier import Courier
 from noisefloor.workflow.deliver import claim, conclude, replay
@@ -338,6 +339,20 @@ def test_a_status_past_its_limit_ends_as_error_and_its_job_is_cancelled(
     assert outbox.send() == 0
 
 
+def test_a_job_that_was_late_is_no_pass_however_it_ends(outbox: Outbox, github: GitHub) -> None:
+    outbox.keep()
+    outbox.head()
+    with writing(outbox.engine) as session:
+        held = claimed(session)
+    outbox.expire()
+    outbox.send()
+    with writing(outbox.engine) as session:
+        finish(session, held)
+        assert session.scalars(select(tables.Job.verdict)).all() == ["pass"]
+    outbox.send()
+    assert github.statuses == {(sha(1), "noisefloor/int8"): "error"}
+
+
 def test_an_external_suites_status_ends_too_and_a_late_verdict_replaces_the_error(
     outbox: Outbox, github: GitHub
 ) -> None:
@@ -388,6 +403,20 @@ def test_the_verdict_of_a_job_that_was_replaced_is_not_told(outbox: Outbox, gith
         finish(session, one, lost_a_layer)
     outbox.send()
     assert github.statuses == {(sha(1), "noisefloor/int8"): "success"}
+
+
+def test_a_check_that_a_later_job_took_over_hears_nothing_of_the_earlier_one(outbox: Outbox) -> None:
+    outbox.keep(run="external", job=None)
+    first = outbox.post(spec(suite="int8", git={"sha": sha(1)}))
+    second = outbox.post(spec(suite="int8", git={"sha": sha(1)}))
+    before = len(outbox.rows())
+    with writing(outbox.engine) as session:
+        check = checks.of_job(session, second)
+        earlier = jobs.find(session, "demo", first)
+        assert check is not None
+        assert earlier is not None
+        tell_of_job(session, check, earlier)  # what it read before it waited for the check
+    assert len(outbox.rows()) == before
 
 
 def test_only_the_newest_of_what_is_still_to_be_sent_is_sent(outbox: Outbox, github: GitHub) -> None:

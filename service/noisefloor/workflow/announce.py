@@ -22,7 +22,7 @@ def announce(session: Session, job: tables.Job) -> None:
     verdict = Verdict(job.verdict)
     check = _check_of(session, job)
     if check is not None:
-        _tell_of_job(session, check, job)
+        tell_of_job(session, check, job)
     if verdict is Verdict.PENDING:
         return
     for webhook in deliveries.webhooks(session, job.project):
@@ -94,7 +94,8 @@ def open_check(session: Session, row: tables.Suite, suite: Suite, head: Head) ->
     return checks.lock(session, check_id) if made else None
 
 
-def _tell_of_job(session: Session, check: tables.Check, job: tables.Job) -> None:
+def tell_of_job(session: Session, check: tables.Check, job: tables.Job) -> None:
+    """Tell a check of its job's verdict, unless it has moved on."""
     check, verdict = checks.lock(session, check.id), Verdict(job.verdict)
     if check.job_id != job.id:
         return  # a later job took the check over while this one waited for it
