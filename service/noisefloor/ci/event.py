@@ -40,7 +40,6 @@ class Again(Value):
     repository: Repository
     sha: FullSha
     check: Text | None = None
-    context: Text | None = None
     installation: int | None = None
 
 

@@ -77,7 +77,6 @@ class _MergeGroupDelivery(_Delivery):
 class _Run(Payload):
     head_sha: str
     external_id: str | None = None
-    name: str | None = None
 
 
 class _Action(Payload):
@@ -177,7 +176,6 @@ def _check_run(body: bytes) -> Event:
         repository=delivery.repository.full_name,
         sha=delivery.check_run.head_sha,
         check=delivery.check_run.external_id or None,
-        context=delivery.check_run.name,
         installation=delivery.installed,
     )
 
