@@ -1,4 +1,4 @@
-"""The schema. The migrations build it; `alembic check` holds the two together."""
+"""The schema, in one place however long. The migrations build it; `alembic check` holds the two together."""
 
 from datetime import UTC, datetime
 from typing import Any
