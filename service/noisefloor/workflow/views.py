@@ -23,7 +23,7 @@ from noisefloor.contract.resources import (
 from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.store import analyses, cells, jobs, measurements, shards, tables
 from noisefloor.store.series import Point
-from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
+from noisefloor.workflow.evaluate import figure_of, planned_cell, zero_output
 
 RESULTS_SHOWN = 500
 
