@@ -55,19 +55,38 @@ def by_waivers(finding: Finding, where: Where, waivers: Sequence[Waiver], today:
     return finding
 
 
+def reopened(finding: Finding) -> Finding:
+    """The finding as it was before a waiver covered it."""
+    if finding.acknowledged is None or finding.acknowledged.kind != "waiver":
+        return finding
+    breaches = [
+        b.replace(verdict=Verdict.REGRESSED) if b.verdict is Verdict.ACKNOWLEDGED else b
+        for b in _breaches(finding)
+    ]
+    return _led(finding, breaches).replace(acknowledged=None)
+
+
 def _under(finding: Finding, by: Acknowledgement, today: date, covers: Callable[[Breach], bool]) -> Finding:
     """The finding with each breach acknowledged that `covers` says so of; the gravest of the rest leads."""
-    own = Breach(**{name: getattr(finding, name) for name in Breach.model_fields})
-    breaches = [own, *finding.also]
+    breaches = _breaches(finding)
     if not any(covers(breach) for breach in breaches):
         return finding
     if by.until is not None and by.until < today:
         who = f" of {by.by}" if by.by else ""
         return finding.replace(message=f"{finding.message}; the {by.kind}{who} ended on {by.until}")
     after = [b.replace(verdict=Verdict.ACKNOWLEDGED) if covers(b) else b for b in breaches]
-    leading = max(after, key=lambda breach: breach.verdict.severity)
-    rest = tuple(breach for breach in after if breach is not leading)
-    return finding.replace(**dict(leading), also=rest, acknowledged=by)
+    return _led(finding, after).replace(acknowledged=by)
+
+
+def _breaches(finding: Finding) -> list[Breach]:
+    return [Breach(**{name: getattr(finding, name) for name in Breach.model_fields}), *finding.also]
+
+
+def _led(finding: Finding, breaches: Sequence[Breach]) -> Finding:
+    """The finding with the gravest breach in front."""
+    leading = max(breaches, key=lambda breach: breach.verdict.severity)
+    rest = tuple(breach for breach in breaches if breach is not leading)
+    return finding.replace(**dict(leading), also=rest)
 
 
 def _covers(breach: Breach, figure: Figure | None, level: Level) -> bool:

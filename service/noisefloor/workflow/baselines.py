@@ -98,27 +98,15 @@ class Baselines:
         marks = {mark.id: mark for mark in baselines.marks(self.session, self.job.project, "accept")}
         head = commit(self.job)
         holds = {mark.id for mark in marks.values() if concerns(marked(mark), head, merged_into=self.branch)}
-        spent = self._spent(marks, chosen)
+        used_up = spent(self.session, marks, chosen)
         levels: dict[str, list[Level]] = {}
         for row in baselines.levels(self.session, marks, series) if marks else ():
             key = row.series_key
             if row.mark_id in holds or row.output_digest in digests.get(key, ()):
                 by = acknowledgement(marks[row.mark_id])
-                level = Level(figure=level_figure(row), by=by, spent=(key, row.mark_id) in spent)
+                level = Level(figure=level_figure(row), by=by, spent=(key, row.mark_id) in used_up)
                 levels.setdefault(key, []).append(level)
         return levels
-
-    def _spent(self, marks: Collection[str], chosen: Mapping[str, Baseline]) -> set[tuple[str, str]]:
-        """The acceptances that the series' baselines have behind them."""
-        if not marks or not chosen:
-            return set()
-        rows = jobs.by_ids(self.session, {baseline.job_id for baseline in chosen.values()})
-        at = {row.id: commit(row) for row in rows}
-        return {
-            (key, mark_id)
-            for key, mark_id, job in baselines.let_through_by(self.session, marks, chosen)
-            if concerns(commit(job), at[chosen[key].job_id], merged_into=None)
-        }
 
     def accepted_as_missing(self, chosen: Mapping[str, Baseline]) -> set[str]:
         """The series of which somebody accepted, since their baseline, that they are missing."""
@@ -168,6 +156,21 @@ class Baselines:
             for key, baseline in baselines.at_mark(self.session, mark, keys).items():
                 found[key] = baseline.replace(source=source)
         return found, f"no result of this series is {source}{ended[0] if ended else ''}"
+
+
+def spent(
+    session: Session, mark_ids: Collection[str], chosen: Mapping[str, Baseline]
+) -> set[tuple[str, str]]:
+    """By series, the acceptances that its baseline has behind it: what is lost from there is another loss."""
+    if not mark_ids or not chosen:
+        return set()
+    rows = jobs.by_ids(session, {baseline.job_id for baseline in chosen.values()})
+    at = {row.id: commit(row) for row in rows}
+    return {
+        (key, mark_id)
+        for key, mark_id, job in baselines.let_through_by(session, mark_ids, chosen)
+        if concerns(commit(job), at[chosen[key].job_id], merged_into=None)
+    }
 
 
 def commit(job: Job) -> Commit:

@@ -8,7 +8,6 @@ from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError
 from noisefloor.store import absences, cells, jobs, shards
 from noisefloor.store.tables import Job
-from noisefloor.workflow.announce import announce
 from noisefloor.workflow.settle import settle_if_ended
 from noisefloor.workflow.verdict import give_verdict
 
@@ -53,10 +52,8 @@ def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
     cells.forget_findings(session, job.id)
     absences.replace(session, job.id, ())
     job.status = JobStatus.QUEUED
-    give_verdict(job, Verdict.PENDING, f"{len(failed)} cells are measured again")
     job.cancel_requested = False
     job.finished_at = None
-    session.flush()
-    announce(session, job)
+    give_verdict(session, job, Verdict.PENDING, f"{len(failed)} cells are measured again")
     dispatch.send(session, sorted(ids))
     return job

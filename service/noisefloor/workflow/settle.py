@@ -8,7 +8,6 @@ from noisefloor.contract.job import CellStatus, JobStatus
 from noisefloor.contract.verdict import Finding
 from noisefloor.store import absences, cells, jobs, tables
 from noisefloor.store.session import new_id
-from noisefloor.workflow.announce import announce
 from noisefloor.workflow.evaluate import Evaluation, evaluate, policy_of
 from noisefloor.workflow.verdict import give_verdict
 
@@ -26,9 +25,7 @@ def settle_if_ended(session: Session, job_id: str) -> None:
     job.finished_at = now
     judgement = evaluation.judgement
     job.judgement = {"judged": judgement.judged, "compared": judgement.compared.model_dump(mode="json")}
-    give_verdict(job, judgement.verdict, judgement.message)
-    session.flush()
-    announce(session, job)
+    give_verdict(session, job, judgement.verdict, judgement.message)
 
 
 def _write_findings(session: Session, job: tables.Job, evaluation: Evaluation) -> None:
