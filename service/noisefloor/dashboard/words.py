@@ -50,8 +50,8 @@ def environment_words(document: Mapping[str, Any]) -> str:
 def policy_words(judged_by: JobPolicy) -> str:
     """The rules that hold for the whole job, and the stored policy's name and version.
 
-    >>> policy_words(JobPolicy(name="int8", version=3, policy=Policy(rules={"max_drop_db": 0.5})))[:50]
-    'int8, version 3: a drop of 0.5 dB is allowed; nonf'
+    >>> policy_words(JobPolicy(name="int8", version=3, policy={"rules": {"max_drop_db": 0.5}}))[:45]
+    'int8, version 3: a drop of 0.5 dB is allowed;'
     """
     policy = judged_by.policy
     stored = f"{judged_by.name}, version {judged_by.version}: " if judged_by.name is not None else ""
@@ -68,9 +68,9 @@ def policy_words(judged_by: JobPolicy) -> str:
 def baseline_words(baseline: Baseline) -> str:
     """How a baseline was chosen, and how far it is.
 
-    >>> figure = Figure(value=40.0, kind="finite")
-    >>> baseline_words(Baseline(measurement_id="m", job_id="j", figure=figure, source="merge_base", distance=3))
-    'merge base, 3 commits back'
+    >>> exact = {"kind": "exact"}
+    >>> baseline_words(Baseline(measurement_id="m", job_id="j", figure=exact, source="pinned", distance=3))
+    'pinned, 3 commits back'
     """
     parts = [spaced(baseline.source)]
     if baseline.distance is not None:

@@ -127,7 +127,7 @@ def let_through_by(
             .where(Absence.series_key.in_(some), _acknowledgement(missing).in_(mark_ids))
         )
         for query in (measured, absent):
-            yield from session.execute(query).tuples()
+            yield from session.execute(query)
 
 
 def named_job(
@@ -165,7 +165,7 @@ def accepted_absences(session: Session, job: Job, keys: Collection[str]) -> Iter
                 _earlier(job),
             )
         )
-        yield from session.execute(query).tuples()
+        yield from session.execute(query)
 
 
 def _first(
