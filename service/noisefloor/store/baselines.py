@@ -230,7 +230,8 @@ def _not_refused() -> ColumnElement[bool]:
     rule = Finding.document["rule"].as_string()
     let_through = or_(Finding.verdict.in_(LET_THROUGH), rule == "on.no_baseline")
     for_good = func.coalesce(_acknowledged_by(), "acceptance") == "acceptance"
-    judged = and_(let_through, for_good, rule != "on_improvement")
+    rebased = or_(rule != "on_improvement", Finding.verdict == Verdict.ACKNOWLEDGED)
+    judged = and_(let_through, for_good, rebased)
     return and_(Measurement.kind.in_(COMPARABLE), or_(Finding.verdict.is_(None), judged))
 
 
