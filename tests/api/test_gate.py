@@ -334,3 +334,21 @@ def test_the_client_speaks_of_policies_baselines_and_gates(api: httpx.Client, en
         assert [one.id for one in client.baselines()] == [made.id]
         opened = client.open_gate(GateRequest(sha=lost["git"]["sha"]))
         assert client.gate(opened.id).verdict is Verdict.ACKNOWLEDGED
+
+
+def test_the_jobs_page_says_what_it_was_held_against_and_who_let_it_through(
+    api: httpx.Client, engine: Engine
+) -> None:
+    api.put(f"{POLICIES}/int8", json={**DROP, "baseline": {"source": "merge_base", "branch": "main"}})
+    both = {"policy": "int8", "name": "both"}
+    first = measured(api, engine, 40.0, lanes={"engine": ["x86", "onednn"]}, **both)
+    line = {"branch": "topic", "sha": SHA, "ancestors": ["b" * 40, first["git"]["sha"]]}
+    lost = measured(api, engine, 37.0, git={**line, "committed_at": "2026-01-02T00:00:00Z"}, **both)
+    api.post(BASELINES, json={"kind": "accept", "job": lost["id"], "reason": "<b>small</b>", "by": "ann"})
+    page = api.get(f"/projects/demo/jobs/{lost['id']}").text
+    assert "int8, version 1: a drop of 0.5 dB is allowed" in page
+    assert "merge base, 2 commits back" in page
+    assert "Let through, acceptance by ann: &lt;b&gt;small&lt;/b&gt;" in page
+    assert "Missing series" in page
+    assert "1 series in common with a baseline" in page
+    assert "multiple-ops · eager static per_tensor · onednn · float32-&gt;true" in page

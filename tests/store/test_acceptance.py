@@ -58,6 +58,18 @@ def test_another_branch_may_not_lose_what_was_accepted_here(project: Project) ->
     assert project.measure(37.1, "other", baseline=NEAREST).verdict == Verdict.REGRESSED
 
 
+def test_nor_where_each_branch_is_held_against_itself(project: Project) -> None:
+    project.repository.commit()
+    project.measure(40.0, "one")
+    lost = project.measure(37.0, "one")
+    project.repository.on("main")
+    project.measure(40.0, "two")
+    refused = project.measure(37.2, "two")
+    assert project.accept(job=lost.id) == [lost.id]
+    assert (lost.verdict, refused.verdict) == (Verdict.ACKNOWLEDGED, Verdict.REGRESSED)
+    assert project.measure(37.3, "two").verdict == Verdict.REGRESSED
+
+
 @pytest.mark.parametrize("how", ["merge", "squash"])
 def test_after_the_merge_the_new_level_is_the_baseline_on_main(project: Project, how: str) -> None:
     project.accept(sha=lost_on_topic(project).sha)

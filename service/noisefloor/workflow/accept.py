@@ -180,8 +180,7 @@ def _apply(session: Session, row: tables.Mark, targets: Sequence[tables.Job], to
 
 def _apply_to(session: Session, row: tables.Mark, job: tables.Job, today: date, *, named: bool) -> bool:
     policy = policy_of(job).policy
-    merged_into = policy.baseline.branch if policy.baseline.branch is not None else job.branch
-    holds = named or concerns(marked(row), commit(job), merged_into=merged_into)
+    holds = named or concerns(marked(row), commit(job), merged_into=policy.baseline.branch)
     found = list(_found(session, jobs.lock(session, job.id)))
     keys = {one.series for one in found if one.series is not None}
     levels = {level.series_key: level for level in baselines.levels(session, [row.id], keys)}

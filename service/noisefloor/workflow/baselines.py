@@ -97,7 +97,9 @@ class Baselines:
         """
         marks = {mark.id: mark for mark in baselines.marks(self.session, self.job.project, "accept")}
         head = commit(self.job)
-        holds = {mark.id for mark in marks.values() if concerns(marked(mark), head, merged_into=self.branch)}
+        holds = {
+            mark.id for mark in marks.values() if concerns(marked(mark), head, merged_into=self.rule.branch)
+        }
         used_up = spent(self.session, marks, chosen)
         levels: dict[str, list[Level]] = {}
         for row in baselines.levels(self.session, marks, series) if marks else ():
