@@ -83,7 +83,7 @@ class Project:
 
     def measure(
         self,
-        figure: float | None,
+        figure: float | dict[str, float] | None,
         branch: str = "main",
         sha: str | None = None,
         *,
@@ -98,7 +98,7 @@ class Project:
         name: str = "nightly",
         **policy: Any,
     ) -> tables.Job:
-        """Commit on the branch, if no commit is given, and measure it."""
+        """Commit on the branch, if no commit is given, and measure it: one figure, or one of each engine."""
         sha = sha or self.repository.commit(branch)
         facts = self.repository.facts(sha, branch, ancestors) if git is None else git
         rules = {"max_drop_db": 0.5} if rules is None else rules
@@ -109,7 +109,8 @@ class Project:
             self.measured += 1
             if engine in unsupported:
                 return CellResult(cell=cell, status=CellStatus.UNSUPPORTED, reason="not built")
-            return result(cell, figure, environment=environment)
+            of_engine = figure[engine] if isinstance(figure, dict) else figure
+            return result(cell, of_engine, environment=environment)
 
         self.measured = 0
         return measure(
