@@ -1,7 +1,7 @@
 """Baselines on real git repositories, on both databases."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,14 @@ from tests.measuring import measure
 from tests.samples import ENVIRONMENT, result, spec
 
 from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import writing
+from noisefloor.workflow.evaluate import evaluate
 
 
 @pytest.fixture
@@ -215,6 +217,19 @@ def test_a_pin_holds_until_its_last_day_and_then_says_so(project: Project) -> No
     ended = project.measure(39.4, baseline=fixed)
     assert ended.verdict == Verdict.NO_BASELINE
     assert "that of ann ended on 2026-01-01" in project.finding(ended).message
+
+
+def test_what_is_measured_at_a_pinned_commit_later_moves_no_pin(project: Project) -> None:
+    pinned = project.measure(40.0)
+    project.accept(kind="pin", sha=pinned.sha, reason="the release")
+    project.measure(39.6, sha=pinned.sha, baseline={"source": "pinned"})
+    finding = project.finding(project.measure(39.4, baseline={"source": "pinned"}))
+    assert finding.baseline is not None
+    assert finding.baseline.figure.value == 40.0
+    policy = Policy.model_validate({"rules": {"max_drop_db": 0.5}, "baseline": {"source": "pinned"}})
+    # asked again of the pinned job itself: a commit is not its own baseline
+    again = evaluate(project.session, pinned, policy, date(2026, 6, 1)).judgement
+    assert again.verdict is Verdict.NO_BASELINE
 
 
 def test_a_refused_result_cannot_be_pinned(project: Project) -> None:

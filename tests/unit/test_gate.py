@@ -6,6 +6,8 @@ from datetime import date
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
@@ -226,6 +228,42 @@ def test_situation(row: Row) -> None:
     judgement = verdict_of(row)
     assert judgement.verdict.value == row[-1], judgement.message
     assert judgement.message
+
+
+@given(
+    figure=st.sampled_from([NAN, MISMATCH, ZERO_REF]),
+    before=st.none() | st.sampled_from([db(40.0), EXACT, NAN, NO_DB]),
+    accepted=st.lists(st.sampled_from([db(-100.0), EXACT, NAN, None]), max_size=2),
+    rule=st.sampled_from([DROP, FLOOR, CREEP, AGREE]),
+    on=st.fixed_dictionaries(
+        {outcome: st.sampled_from(["warn", "fail", "error"]) for outcome in On.model_fields}
+    ),
+    improvement=st.sampled_from(["allow", "require_rebaseline"]),
+    missing=st.lists(st.sampled_from([lost(None), lost("done"), lost("crashed")]), max_size=1),
+)
+def test_what_is_no_number_never_passes_nor_is_it_acknowledged_by_a_level(
+    *,
+    figure: Figure,
+    before: Figure | None,
+    accepted: list[Figure | None],
+    rule: dict[str, Any],
+    on: dict[str, str],
+    improvement: str,
+    missing: list[AbsentSeries],
+) -> None:
+    held = base(before) if before is not None else None
+    measured = cell(
+        figure,
+        engine="onednn",
+        baseline=held,
+        anchor=held,
+        output_digest=DIGEST,
+        levels=tuple(level(one) for one in accepted),
+    )
+    needs_drop = rule in (DROP, CREEP)
+    policy = {**rule, "on": on, "on_improvement": improvement if needs_drop else "allow"}
+    verdict = judge(Policy.model_validate(policy), [cell(), measured], today=TODAY, absent=missing).verdict
+    assert verdict not in {Verdict.PASS, Verdict.ACKNOWLEDGED}
 
 
 def test_the_table_is_of_forty_situations_and_names_each_once() -> None:

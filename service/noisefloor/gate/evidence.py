@@ -82,21 +82,26 @@ def cell_evidence(
     cell: plan.Cell, *, status: CellStatus, reason: str | None, measurements: Iterable[Evidence] = ()
 ) -> CellEvidence:
     """The evidence of a planned cell."""
-    lane = cell.lane
     return CellEvidence(
         label=cell.label,
-        where=Where(
-            subject=cell.subject.label,
-            scheme=cell.scheme.label,
-            engine=lane.engine,
-            device=lane.device,
-            isa=lane.isa,
-        ),
+        where=where(cell),
         subject_key=cell.subject.model_dump_json(exclude_defaults=True),
         edges=cell.scheme.edges,
         status=status,
         reason=reason,
         measurements=tuple(measurements),
+    )
+
+
+def where(cell: plan.Cell) -> Where:
+    """Where a cell's series stand."""
+    lane = cell.lane
+    return Where(
+        subject=cell.subject.label,
+        scheme=cell.scheme.label,
+        engine=lane.engine,
+        device=lane.device,
+        isa=lane.isa,
     )
 
 

@@ -1,9 +1,10 @@
 """Queries on what series are held against: earlier results, and those that somebody accepted or pinned."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, true, tuple_
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.figure import Figure, FigureKind
@@ -38,9 +39,13 @@ def at_commits(
     return {key: b.replace(distance=distances.get(b.sha or "")) for key, b in found.items()}
 
 
-def at_mark(session: Session, mark: Mark, keys: Collection[str]) -> dict[str, Baseline]:
-    """For each series the result that was pinned or accepted."""
-    return _first(session, keys, of_mark(mark), order_by=_latest())
+def at_mark(
+    session: Session, mark: Mark, keys: Collection[str], *, without: str | None = None
+) -> dict[str, Baseline]:
+    """For each series the result that was pinned or accepted: one of then, and not of the job `without`."""
+    then = Job.finished_at <= mark.created_at
+    other = Job.id != without if without is not None else true()
+    return _first(session, keys, of_mark(mark), then, other, order_by=_latest())
 
 
 def released(session: Session, job: Job, keys: Collection[str], tag: str | None) -> dict[str, Baseline]:
@@ -107,6 +112,28 @@ def levels(session: Session, mark_ids: Collection[str], keys: Collection[str]) -
                 AcceptedLevel.mark_id.in_(mark_ids), AcceptedLevel.series_key.in_(some)
             )
         )
+
+
+def settled_with_breaches(
+    session: Session, project: str, since: datetime, keys: Collection[str]
+) -> Sequence[Job]:
+    """Settled jobs of commits from a moment on, oldest first, in which one of the series is not a pass."""
+    found: dict[str, Job] = {}
+    for some in _portions(keys):
+        measured = (
+            select(Finding.job_id)
+            .join(Measurement, Measurement.id == Finding.measurement_id)
+            .where(Measurement.series_key.in_(some), Finding.verdict != Verdict.PASS)
+        )
+        absent = select(Absence.job_id).where(Absence.series_key.in_(some))
+        query = select(Job).where(
+            Job.project == project,
+            Job.measured_at >= since,
+            Job.finished_at.is_not(None),
+            or_(Job.id.in_(measured), Job.id.in_(absent)),
+        )
+        found |= {job.id: job for job in session.scalars(query)}
+    return sorted(found.values(), key=lambda job: (job.measured_at, job.id))
 
 
 def let_through_by(

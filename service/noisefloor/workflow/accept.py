@@ -1,6 +1,6 @@
 """Accept and pin: what somebody says of results, and the verdicts that change with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -15,7 +15,7 @@ from noisefloor.contract.resources import FieldError
 from noisefloor.contract.verdict import Absence, Finding, Verdict
 from noisefloor.errors import ConflictError, InvalidRequestError, NotFoundError
 from noisefloor.gate.acknowledge import by_levels, by_waivers, concerns, reopened
-from noisefloor.gate.evidence import Level
+from noisefloor.gate.evidence import Level, where
 from noisefloor.gate.judge import Located, conclude, measured_label
 from noisefloor.store import absences, baselines, cells, jobs, series, tables
 from noisefloor.store.session import new_id
@@ -75,8 +75,8 @@ def mark(session: Session, project: str, asked: BaselineRequest) -> tuple[tables
     if asked.kind == "pin":
         _require_results(session, row, targets)
         return row, []
-    _add_levels(session, row, targets)
-    return row, _apply(session, row, targets, now.date())
+    keys = _add_levels(session, row, targets)
+    return row, _apply(session, row, keys, targets, now.date())
 
 
 def view(row: tables.Mark, acknowledged: Sequence[str] = ()) -> BaselineView:
@@ -129,8 +129,11 @@ def _require_results(session: Session, row: tables.Mark, targets: Sequence[table
         raise ConflictError("what was measured there was refused, and is no baseline: accept it first")
 
 
-def _add_levels(session: Session, row: tables.Mark, targets: Sequence[tables.Job]) -> None:
-    """Keep what was accepted. Where a series was measured twice, the lower figure was seen as well."""
+def _add_levels(session: Session, row: tables.Mark, targets: Sequence[tables.Job]) -> Collection[str]:
+    """Keep what was accepted, and say of which series.
+
+    Where a series was measured twice, the lower figure was seen as well.
+    """
     match = Match.model_validate(row.matches)
     levels: dict[str, Found] = {}
     for job in targets:
@@ -156,6 +159,7 @@ def _add_levels(session: Session, row: tables.Mark, targets: Sequence[tables.Job
         for key, found in levels.items()
     )
     session.flush()
+    return levels
 
 
 def _acceptable(found: Found) -> bool:
@@ -168,13 +172,17 @@ def _acceptable(found: Found) -> bool:
     )
 
 
-def _apply(session: Session, row: tables.Mark, targets: Sequence[tables.Job], today: date) -> list[str]:
+def _apply(
+    session: Session,
+    row: tables.Mark,
+    keys: Collection[str],
+    targets: Sequence[tables.Job],
+    today: date,
+) -> list[str]:
     """Acknowledge what is covered, in the jobs named and in later ones that it holds for; oldest first."""
     named = {job.id for job in targets}
-    later = [
-        job for job in jobs.settled_page(session, row.project, since=row.measured_at) if job.id not in named
-    ]
-    in_turn = [*targets, *sorted(later, key=lambda job: (job.measured_at, job.id))]
+    later = baselines.settled_with_breaches(session, row.project, row.measured_at, keys)
+    in_turn = [*targets, *(job for job in later if job.id not in named)]
     return [job.id for job in in_turn if _apply_to(session, row, job, today, named=job.id in named)]
 
 
@@ -241,15 +249,7 @@ def _found(session: Session, job: tables.Job) -> Iterator[Found]:
         if cell.row.id in rows:
             row = rows[cell.row.id]
             finding = Finding.model_validate(row.document)
-            lane = cell.plan.lane
-            where = Where(
-                subject=cell.plan.subject.label,
-                scheme=cell.plan.scheme.label,
-                engine=lane.engine,
-                device=lane.device,
-                isa=lane.isa,
-            )
-            yield Found(row=row, finding=finding, label=label, where=where)
+            yield Found(row=row, finding=finding, label=label, where=where(cell.plan))
         for m in cell.measurements:
             if m.id in rows:
                 yield Found(

@@ -155,7 +155,7 @@ class Baselines:
                 ended.append(f"; that of {mark.marked_by or 'somebody'} ended on {mark.until}")
                 continue
             keys = [key for key in _fitting(mark, series) if key not in found]
-            for key, baseline in baselines.at_mark(self.session, mark, keys).items():
+            for key, baseline in baselines.at_mark(self.session, mark, keys, without=self.job.id).items():
                 found[key] = baseline.replace(source=source)
         return found, f"no result of this series is {source}{ended[0] if ended else ''}"
 

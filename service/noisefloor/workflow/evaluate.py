@@ -16,7 +16,15 @@ from noisefloor.contract.policy import Policy
 from noisefloor.contract.sums import Sums
 from noisefloor.contract.verdict import Absence, Baseline
 from noisefloor.gate.baseline import Choice
-from noisefloor.gate.evidence import AbsentSeries, CellEvidence, Evidence, Level, cell_evidence, floor_db
+from noisefloor.gate.evidence import (
+    AbsentSeries,
+    CellEvidence,
+    Evidence,
+    Level,
+    cell_evidence,
+    floor_db,
+    where,
+)
 from noisefloor.gate.judge import Judgement, judge
 from noisefloor.store import cells, measurements, tables
 from noisefloor.workflow import expected
@@ -107,15 +115,8 @@ def zero_output(measurement: tables.Measurement) -> bool:
 
 def where_of(cell: plan.Cell, measurement: tables.Measurement) -> Where:
     """Where a measurement stands among the series."""
-    return Where(
-        subject=cell.subject.label,
-        scheme=cell.scheme.label,
-        edge=measurement.edge,
-        engine=cell.lane.engine,
-        device=cell.lane.device,
-        isa=cell.lane.isa,
-        place=measurement.place if measurement.metric == SQNR else None,
-    )
+    place = measurement.place if measurement.metric == SQNR else None
+    return where(cell).model_copy(update={"edge": measurement.edge, "place": place})
 
 
 def _history(
@@ -163,10 +164,10 @@ def _expected(
 def _anchors(past: Baselines, policy: Policy, present: Mapping[str, Where]) -> dict[str, Baseline]:
     """What creep is measured from, for each series that a rule on creep is about."""
     since: dict[str, dict[str, Where]] = {}
-    for key, where in present.items() if policy.limits_creep else ():
-        rule = policy.rules_for(where).creep_db
+    for key, at in present.items() if policy.limits_creep else ():
+        rule = policy.rules_for(at).creep_db
         if rule is not None:
-            since.setdefault(rule.since, {})[key] = where
+            since.setdefault(rule.since, {})[key] = at
     return {key: b for start, series in since.items() for key, b in past.anchors(start, series).items()}
 
 
