@@ -265,7 +265,7 @@ def test_a_gate_is_pending_until_what_it_expects_is_settled(api: httpx.Client, e
     asked = gate(api, expect=["nightly"])
     assert (asked["verdict"], asked["message"]) == (
         "pending",
-        f"nightly: no job of this name measures {1:040x}",
+        f"nightly: no job of this name or suite measures {1:040x}",
     )
     api.post(JOBS, json=job(name="nightly", git={"branch": "main", "sha": f"{1:040x}"}))
     waiting = api.get(f"{GATES}/{asked['id']}").json()
@@ -294,6 +294,15 @@ def test_a_gate_never_passes_for_want_of_results(api: httpx.Client, engine: Engi
     assert api.get(f"{GATES}/{late['id']}").json()["verdict"] == "error"
     assert gate(api, timeout_s=0)["verdict"] == "pass"
     assert gate(api, timeout_s=0, expect=["nightly", "weekly"])["verdict"] == "error"
+
+
+def test_a_gate_can_expect_a_suite(api: httpx.Client, engine: Engine) -> None:
+    api.put(f"{PROJECT}/suites/nightly", json={"provider": "github", "repository": "o/r", "job": job()})
+    asked = gate(api, expect=["nightly"])
+    assert asked["verdict"] == "pending"
+    floor = {"rules": {"floor_db": 30}}
+    measured(api, engine, 40.0, name="another", suite="nightly", policy=floor)
+    assert api.get(f"{GATES}/{asked['id']}").json()["verdict"] == "pass"
 
 
 def test_a_gate_takes_the_worst_of_jobs_and_the_latest_of_a_name(api: httpx.Client, engine: Engine) -> None:

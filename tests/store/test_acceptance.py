@@ -46,6 +46,16 @@ def test_an_accepted_loss_is_acknowledged_at_once_and_says_by_whom(project: Proj
     assert finding.acknowledged.id == project.session.scalars(select(tables.Mark.id)).one()
 
 
+def test_whoever_follows_verdicts_hears_of_an_acceptance(project: Project) -> None:
+    job = lost_on_topic(project)
+    hook = {"project": "demo", "name": "w", "url": "https://example.org/w", "secret": "whsec_AAAA"}
+    project.session.add(tables.Webhook(**hook, verdicts=[], enabled=True))
+    project.session.flush()
+    project.accept(sha=job.sha)
+    (told,) = project.session.scalars(select(tables.Delivery.announcement)).all()
+    assert (told["job"], told["verdict"]) == (job.id, "acknowledged")
+
+
 def test_what_follows_on_the_branch_is_let_through_down_to_there(project: Project) -> None:
     project.accept(sha=lost_on_topic(project).sha)
     assert project.measure(36.8, "topic", baseline=NEAREST).verdict == Verdict.ACKNOWLEDGED

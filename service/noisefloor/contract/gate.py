@@ -109,7 +109,7 @@ class GateRequest(Value):
         default=None, description="judge again by this one; by default each job's verdict stands"
     )
     expect: Annotated[tuple[Text, ...], Field(max_length=100)] = Field(
-        default=(), description="names of jobs that have to be there"
+        default=(), description="names or suites of jobs that have to be there"
     )
     timeout_s: Annotated[float, Field(ge=0, le=7 * 86_400)] = 3600.0
 

@@ -9,7 +9,7 @@ from noisefloor.contract.gate import GateJob, GateRequest, GateView, JobPolicy
 from noisefloor.contract.job import JobStatus
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store import jobs, tables
+from noisefloor.store import checks, jobs, tables
 from noisefloor.store.session import new_id
 from noisefloor.workflow.evaluate import evaluate
 from noisefloor.workflow.policies import resolve
@@ -37,15 +37,14 @@ def open_gate(session: Session, project: str, asked: GateRequest) -> tables.Gate
 
 
 def answer(session: Session, gate: tables.Gate, now: datetime) -> GateView:
-    """The answer as of now: of jobs of one name the latest counts, of those without a name each."""
+    """The answer as of now: of jobs of one suite or name the latest counts, of those without a name each."""
     policy = JobPolicy.model_validate(gate.policy).policy if gate.policy is not None else None
     counted: dict[str, tables.Job] = {}
     for job in jobs.at_commit(session, gate.project, gate.sha):
-        counted[job.name or job.id] = job
+        counted[checks.suite_of(session, job.id) or job.name or job.id] = job
     told = [_told(session, gate, job, policy, now) for job in counted.values()]
-    told += [
-        _absent(gate, name, now) for name in gate.expect if name not in {job.name for job in counted.values()}
-    ]
+    there = counted.keys() | {job.name for job in counted.values()}
+    told += [_absent(gate, name, now) for name in gate.expect if name not in there]
     verdict, message = _conclude(gate, told, now)
     return GateView(
         id=gate.id,
@@ -76,7 +75,7 @@ def _told(
 
 def _absent(gate: tables.Gate, name: str, now: datetime) -> GateJob:
     verdict = Verdict.PENDING if now < gate.deadline else Verdict.ERROR
-    message = f"no job of this name measures {gate.sha}"
+    message = f"no job of this name or suite measures {gate.sha}"
     return GateJob(name=name, job=None, verdict=verdict, message=message)
 
 
