@@ -51,6 +51,9 @@ def _field_error(error: Any, strip: tuple[str, ...]) -> FieldError:
     if error["type"] in {"unknown_key", "missing_key"}:
         loc.append(context["key"])
         value = value.get(context["key"]) if isinstance(value, dict) else None
+    if error["type"] == "contradiction":
+        loc.append(context["field"])
+        value = context["is"]
     return FieldError(
         field=".".join(loc) or "(whole)",
         message=str(error["msg"]).removeprefix("Value error, "),

@@ -1,15 +1,29 @@
-"""Facts in, verdict out."""
+"""Facts in, verdict out: each rule by itself. `test_gate.py` has whole situations."""
+
+from datetime import date
 
 import pytest
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.policy import On, Policy, Rules
-from noisefloor.contract.verdict import Baseline, Verdict
-from noisefloor.gate.judge import CellEvidence, Evidence, judge, judge_cell, judge_measurement
+from noisefloor.contract.verdict import Baseline, Finding, Verdict
+from noisefloor.gate.evidence import CellEvidence, Evidence
+from noisefloor.gate.judge import Judgement, judge_cell
+from noisefloor.gate.judge import judge as judge_on
+from noisefloor.gate.judge import judge_measurement as judge_measurement_on
 
 EXACT = Figure.of(FigureKind.EXACT)
 DROP = Policy(rules=Rules(max_drop_db=0.5))
+TODAY = date(2026, 6, 1)
+
+
+def judge(policy: Policy, cells: list[CellEvidence]) -> Judgement:
+    return judge_on(policy, cells, today=TODAY)
+
+
+def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
+    return judge_measurement_on(policy, evidence, today=TODAY)
 
 
 def db(value: float) -> Figure:

@@ -6,7 +6,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from noisefloor.api import deliveries, errors, health, hooks, jobs, series, suites
+from noisefloor.api import (
+    baselines,
+    deliveries,
+    errors,
+    gates,
+    health,
+    hooks,
+    jobs,
+    policies,
+    series,
+    suites,
+)
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
 from noisefloor.dashboard import pages
@@ -27,8 +38,8 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for router in (health.router, jobs.router, series.router, suites.router, hooks.router, deliveries.router):
-        app.include_router(router)
+    for part in (health, jobs, series, policies, baselines, gates, suites, hooks, deliveries):
+        app.include_router(part.router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))
     app.mount("/static", pages.static())

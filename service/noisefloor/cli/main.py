@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from noisefloor.cli import db, gate, jobs, schema, serve, trend, up
+from noisefloor.cli import accept, db, gate, jobs, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
@@ -31,6 +31,7 @@ app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(trend.trend)
 app.command()(gate.gate)
+app.command()(accept.accept)
 app.command()(schema.schema)
 app.add_typer(db.app, name="db")
 for contributed in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):

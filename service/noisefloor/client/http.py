@@ -8,8 +8,18 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from noisefloor.contract.base import Value
+from noisefloor.contract.gate import (
+    BaselineRequest,
+    BaselineView,
+    DryRunRequest,
+    DryRunView,
+    GateRequest,
+    GateView,
+    PolicyView,
+)
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import LayerView
+from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
@@ -96,6 +106,43 @@ class Client:
     def retry(self, job_id: str) -> JobView:
         """Measure again what failed."""
         return JobView.model_validate(self._ask("POST", f"/jobs/{job_id}/retry"))
+
+    def put_policy(self, name: str, policy: Policy) -> PolicyView:
+        """Keep a policy under a name."""
+        body = policy.model_dump(mode="json", exclude_defaults=True)
+        return PolicyView.model_validate(self._ask("PUT", f"/policies/{name}", json=body))
+
+    def policy(self, name: str, *, version: int | None = None) -> PolicyView:
+        """One policy: the latest version, or another."""
+        params = {"version": version} if version is not None else {}
+        return PolicyView.model_validate(self._ask("GET", f"/policies/{name}", params=params))
+
+    def policies(self) -> tuple[PolicyView, ...]:
+        """The latest version of each policy."""
+        return tuple(self._pages("/policies", {"limit": PAGE}, PolicyView))
+
+    def dry_run(self, name: str, asked: DryRunRequest) -> DryRunView:
+        """What a policy would have said of past jobs."""
+        body = asked.model_dump(mode="json", exclude_defaults=True)
+        return DryRunView.model_validate(self._ask("POST", f"/policies/{name}/dry-run", json=body))
+
+    def mark(self, asked: BaselineRequest) -> BaselineView:
+        """Accept a regression, or pin a result."""
+        body = asked.model_dump(mode="json", exclude_defaults=True)
+        return BaselineView.model_validate(self._ask("POST", "/baselines", json=body))
+
+    def baselines(self) -> tuple[BaselineView, ...]:
+        """What was accepted or pinned, newest first."""
+        return tuple(self._pages("/baselines", {"limit": PAGE}, BaselineView))
+
+    def open_gate(self, asked: GateRequest) -> GateView:
+        """Ask whether a commit may pass."""
+        body = asked.model_dump(mode="json", exclude_defaults=True)
+        return GateView.model_validate(self._ask("POST", "/gates", json=body))
+
+    def gate(self, gate_id: str, *, wait_s: float = 0) -> GateView:
+        """The answer of a gate; waits while it is pending, at most `wait_s`."""
+        return GateView.model_validate(self._ask("GET", f"/gates/{gate_id}", params={"wait": wait_s}))
 
     def _pages(self, path: str, params: Mapping[str, Any], view: type[View]) -> Iterator[View]:
         cursor: str | None = None

@@ -131,3 +131,10 @@ def refuse_repeats(field: str, values: Iterable[Hashable]) -> None:
         if value in seen:
             raise ValueError(f"{field} repeats {value}")
         seen.add(value)
+
+
+def contradiction(field: str, message: str, value: object) -> PydanticCustomError:
+    """What a validator of the whole raises where `field` does not go with the others."""
+    return PydanticCustomError(
+        "contradiction", "{message}", {"message": message, "field": field, "is": value}
+    )

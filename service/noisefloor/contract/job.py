@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
 from noisefloor.contract.lane import Lanes
-from noisefloor.contract.policy import Policy
+from noisefloor.contract.policy import Policy, PolicyOrName
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 
@@ -36,7 +36,10 @@ class Git(Value):
     branch: Text | None = None
     sha: Sha | None = None
     committed_at: Moment | None = None
-    ancestors: Annotated[tuple[Sha, ...], Field(max_length=100)] = ()
+    ancestors: Annotated[tuple[Sha, ...], Field(max_length=100)] = Field(
+        default=(), description="first parents, newest first, the commit itself left out"
+    )
+    tag: Text | None = Field(default=None, description="of the release that this commit is")
 
 
 class JobSubject(Subject):
@@ -66,7 +69,7 @@ class JobSpec(Value):
     lanes: Lanes
     limits: Limits = Limits()
     analysis: Analysis = Analysis()
-    policy: Policy = Policy()
+    policy: PolicyOrName = Policy()
     git: Git = Git()
     suite: Name | None = Field(
         default=None, description="the suite whose status beside the commit this job decides"

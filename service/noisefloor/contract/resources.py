@@ -7,12 +7,13 @@ from pydantic import AwareDatetime, Field
 from noisefloor.contract.base import Digest, LongText, Text, Value
 from noisefloor.contract.budget import Budget
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.job import CellStatus, Git, JobSpec, JobStatus
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Measurement
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
-from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.contract.verdict import Absence, Compared, Finding, Verdict
 
 Item = TypeVar("Item")
 
@@ -61,6 +62,11 @@ class JobView(Value):
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
+    policy: JobPolicy | None = Field(default=None, description="the one it is judged by; left out of lists")
+    missing: tuple[Absence, ...] = Field(
+        default=(), description="series that the baseline had and this job has not; left out of lists"
+    )
+    compared: Compared | None = Field(default=None, description="how much was held against a baseline")
     results: tuple[ResultRow, ...] | None = Field(
         default=None,
         description="of one settled job: its first 500 cells; /cells has them all",

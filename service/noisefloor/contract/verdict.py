@@ -1,11 +1,14 @@
 """The verdict: what a policy says of results, measurement by measurement."""
 
+from datetime import date
 from enum import StrEnum
+from typing import Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
-from noisefloor.contract.base import LongText, Text, Value
+from noisefloor.contract.base import Digest, LongText, Text, Value
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.policy import Source
 
 
 class Verdict(StrEnum):
@@ -31,22 +34,72 @@ class Verdict(StrEnum):
         return codes.get(self, 0)
 
 
+LETS_THROUGH = frozenset({Verdict.PASS, Verdict.ACKNOWLEDGED, Verdict.WARN})
+
+
 class Baseline(Value):
-    """The accepted measurement that a series is judged against, and where it came from."""
+    """The accepted measurement that a series is judged against, and how it was chosen."""
 
     measurement_id: Text
     job_id: Text
     figure: Figure
     sha: Text | None = None
     measured_at: AwareDatetime | None = None
+    source: Source | Literal["release"] = "previous"
+    distance: int | None = Field(default=None, description="in commits along first parents, if known")
+    fell_back: Text | None = Field(default=None, description="why the policy's first source gave none")
+    environment: Digest | None = None
+    environment_changed: bool = False
+    output_digest: Digest | None = None
 
 
-class Finding(Value):
-    """What the policy says of one measurement, or of a cell that gave none."""
+class Acknowledgement(Value):
+    """Who lets a regression through, why, and until when."""
+
+    kind: Literal["acceptance", "waiver"]
+    reason: LongText
+    by: Text | None = None
+    until: date | None = Field(default=None, description="the last day on which it counts, in UTC")
+    id: Text | None = Field(default=None, description="of the acceptance")
+
+
+class Breach(Value):
+    """What one rule says of a measurement."""
 
     verdict: Verdict
     rule: Text
     message: LongText
+    tolerance_db: float | None = Field(
+        default=None, description="how far below an accepted level is still covered; None: no level covers it"
+    )
+
+
+class Finding(Breach):
+    """What the policy says of one measurement, of a cell that gave none, or of a series that is missing.
+
+    Where several rules speak, the gravest does; `also` has the others that are no pass.
+    """
+
     floor_db: float | None = None
     drop_db: float | None = None
     baseline: Baseline | None = None
+    creep_db: float | None = Field(default=None, description="loss since `anchor`, dB")
+    anchor: Baseline | None = Field(default=None, description="what creep is measured from")
+    also: tuple[Breach, ...] = ()
+    acknowledged: Acknowledgement | None = None
+
+
+class Absence(Value):
+    """A series that the baseline had and this job should have, but has not."""
+
+    series: Digest
+    label: Text
+    finding: Finding
+
+
+class Compared(Value):
+    """What was held against baselines: any aggregate is over `common` alone."""
+
+    common: int = 0
+    missing: int = 0
+    without_baseline: int = 0

@@ -100,11 +100,12 @@ def _earlier(
     if measurement is None:
         return None
     baseline = finding.baseline
-    until = baseline.measured_at if baseline is not None else job.measured_at
-    points = series.points(session, measurement.series, branch=job.branch, until=until, limit=NEIGHBOURS)
     if baseline is not None:
-        point = next((p for p in points if p.measurement.id == baseline.measurement_id), None)
+        point = series.point_of(session, baseline.measurement_id)
     else:
+        points = series.points(
+            session, measurement.series, branch=job.branch, until=job.measured_at, limit=NEIGHBOURS
+        )
         before = (p for p in reversed(points) if (p.job.measured_at, p.job.id) < (job.measured_at, job.id))
         point = next(before, None)
     if point is None:

@@ -26,7 +26,9 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {
+    "acknowledgement": words.acknowledgement_words,
     "amount": words.amount_words,
+    "baseline": words.baseline_words,
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,

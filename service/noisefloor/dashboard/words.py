@@ -5,9 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.measurement import METRICS, SQNR, amount, unit
-from noisefloor.contract.policy import Policy
+from noisefloor.contract.policy import Rules
 from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
+from noisefloor.contract.verdict import Acknowledgement, Baseline
 
 SHORT_SHA = 9
 SHORT_KEY = 8
@@ -45,14 +47,48 @@ def environment_words(document: Mapping[str, Any]) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def policy_words(policy: Policy) -> str:
-    """The rules that hold for the whole job."""
-    drop_db = policy.rules.max_drop_db
-    limit = (
-        f"a drop of {drop_db:g} dB is allowed" if drop_db is not None else "floors only, no limit on a drop"
-    )
+def policy_words(judged_by: JobPolicy) -> str:
+    """The rules that hold for the whole job, and the stored policy's name and version.
+
+    >>> policy_words(JobPolicy(name="int8", version=3, policy={"rules": {"max_drop_db": 0.5}}))[:45]
+    'int8, version 3: a drop of 0.5 dB is allowed;'
+    """
+    policy = judged_by.policy
+    stored = f"{judged_by.name}, version {judged_by.version}: " if judged_by.name is not None else ""
+    informational = "informational; " if policy.mode == "informational" else ""
     irregular = ", ".join(f"{name.replace('_', ' ')}: {leads_to}" for name, leads_to in policy.on)
-    return f"{limit}; {irregular}"
+    more = [
+        f"{len(several)} {noun}{'' if len(several) == 1 else 's'}"
+        for noun, several in (("override", policy.overrides), ("waiver", policy.waivers))
+        if several
+    ]
+    return stored + informational + "; ".join([_rule_words(policy.rules), irregular, *more])
+
+
+def baseline_words(baseline: Baseline) -> str:
+    """How a baseline was chosen, and how far it is.
+
+    >>> exact = {"kind": "exact"}
+    >>> baseline_words(Baseline(measurement_id="m", job_id="j", figure=exact, source="pinned", distance=3))
+    'pinned, 3 commits back'
+    """
+    parts = [spaced(baseline.source)]
+    if baseline.distance is not None:
+        parts.append(f"{baseline.distance} commit{'' if baseline.distance == 1 else 's'} back")
+    if baseline.fell_back is not None:
+        parts.append(f"because: {baseline.fell_back}")
+    return ", ".join(parts)
+
+
+def acknowledgement_words(by: Acknowledgement) -> str:
+    """Who lets it through, why, and until when.
+
+    >>> acknowledgement_words(Acknowledgement(kind="waiver", reason="known", until="2027-01-31"))
+    'waiver until 2027-01-31: known'
+    """
+    who = f" by {by.by}" if by.by else ""
+    until = f" until {by.until}" if by.until is not None else ""
+    return f"{by.kind}{who}{until}: {by.reason}"
 
 
 def edge_words(edge: str) -> str:
@@ -108,6 +144,22 @@ def short_sha(sha: str) -> str:
 def short_key(key: str) -> str:
     """As much of a key as people read."""
     return key[:SHORT_KEY]
+
+
+def _rule_words(rules: Rules) -> str:
+    said = []
+    if rules.max_drop_db is not None:
+        said.append(f"a drop of {rules.max_drop_db:g} dB is allowed")
+    if rules.floor_db is not None:
+        said.append(f"floor {rules.floor_db:g} dB")
+    if rules.creep_db is not None:
+        said.append(f"{rules.creep_db.max:g} dB of creep since {spaced(rules.creep_db.since)}")
+    if rules.agree_within_db is not None:
+        across = " and ".join(rules.agree_within_db.across)
+        said.append(f"agreement within {rules.agree_within_db.max:g} dB across {across}")
+    if rules.coverage_min is not None:
+        said.append(f"coverage of {rules.coverage_min:g} or more")
+    return ", ".join(said) or "floors only, no limit on a drop"
 
 
 def _seed_words(seeds: Seeds) -> str:

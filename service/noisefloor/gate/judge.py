@@ -2,43 +2,22 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 from noisefloor.contract.base import Value
-from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.measurement import OUTPUT, SQNR, Metric
-from noisefloor.contract.policy import Consequence, Policy
-from noisefloor.contract.scheme import Edge, Scheme
-from noisefloor.contract.verdict import Baseline, Finding, Verdict
+from noisefloor.contract.match import Where
+from noisefloor.contract.measurement import OUTPUT, SQNR
+from noisefloor.contract.policy import Policy
+from noisefloor.contract.verdict import Breach, Compared, Finding, Verdict
+from noisefloor.gate import consequence, rules
+from noisefloor.gate.acknowledge import by_levels, by_waivers
+from noisefloor.gate.agreement import Member, Peers
+from noisefloor.gate.creep import creep
+from noisefloor.gate.evidence import AbsentSeries, CellEvidence, Evidence
 
-HALF_OF_THE_NOISE_DB = 3.0
-CONSEQUENCES: dict[Consequence, Verdict] = {
-    "warn": Verdict.WARN,
-    "fail": Verdict.REGRESSED,
-    "error": Verdict.ERROR,
-}
-
-
-class Evidence(Value):
-    """What is known of one measurement when it is judged."""
-
-    edge: Edge = "float32->true"
-    place: str = OUTPUT
-    metric: Metric = SQNR
-    figure: Figure
-    own_floor: Figure | None = None
-    zero_output: bool = False
-    floor_db: float | None = None
-    baseline: Baseline | None = None
-
-
-class CellEvidence(Value):
-    """What is known of one cell when it is judged."""
-
-    label: str
-    status: CellStatus
-    reason: str | None = None
-    measurements: tuple[Evidence, ...] = ()
+# What these say is no judgement in decibels: a job of which nothing else is said was not judged.
+NO_JUDGEMENT = frozenset({"on.nonfinite", "mismatch", "zero_output", "no_peers"})
 
 
 class CellFindings(Value):
@@ -49,60 +28,72 @@ class CellFindings(Value):
 
 
 class Judgement(Value):
-    """The verdict of a job, a sentence, and the findings of each cell."""
+    """The verdict of a job, a sentence, and the findings of each cell and each missing series."""
 
     verdict: Verdict
     message: str
     cells: tuple[CellFindings, ...]
+    absent: tuple[Finding, ...] = ()
+    judged: bool
+    compared: Compared = Compared()
 
 
-def judge(policy: Policy, cells: Sequence[CellEvidence]) -> Judgement:
-    """Apply a policy to a job's results.
+class Located(Value):
+    """A finding, and what it is about in words."""
+
+    label: str
+    finding: Finding
+
+
+def judge(
+    policy: Policy, cells: Sequence[CellEvidence], *, today: date, absent: Sequence[AbsentSeries] = ()
+) -> Judgement:
+    """Apply a policy to a job's results on a day, which decides what waivers and acceptances still count.
 
     Where no rule in dB applies to any measurement there is nothing that could pass: `no_baseline`.
     """
-    findings = tuple(
-        CellFindings(
-            cell=judge_cell(policy, cell.status, cell.reason),
-            measurements=tuple(judge_measurement(policy, evidence) for evidence in cell.measurements),
-        )
-        for cell in cells
+    peers = Peers(
+        [
+            Member(cell=cell, evidence=evidence)
+            for cell in cells
+            for evidence in cell.measurements
+            if policy.match.fits(cell.at(evidence))
+        ]
     )
-    found = list(_located(cells, findings))
-    worst = max((finding.verdict for _, finding in found), key=lambda v: v.severity, default=Verdict.PASS)
-    judged = policy.rules.max_drop_db is not None or any(
-        evidence.floor_db is not None
-        or (policy.rules.coverage_min is not None and evidence.metric == "coverage")
-        for cell in cells
-        for evidence in cell.measurements
+    findings = []
+    judged = False
+    for cell in cells:
+        of_measurements: list[Finding | None] = []
+        for evidence in cell.measurements:
+            found = _findings(policy, cell, evidence, peers)
+            judged = judged or any(f.rule not in NO_JUDGEMENT for f in found)
+            of_measurements.append(_gravest(policy, cell.at(evidence), evidence, found, today))
+        of_cell = judge_cell(policy, cell.status, cell.reason) if _in_scope(policy, cell) else None
+        if of_cell is not None:
+            of_cell = by_waivers(of_cell, cell.where, policy.waivers, today)
+        findings.append(CellFindings(cell=of_cell, measurements=tuple(of_measurements)))
+    missing = tuple(judge_absent(policy, series, today) for series in absent)
+    verdict, message = conclude(policy, located(cells, findings, absent, missing), judged=judged)
+    return Judgement(
+        verdict=verdict,
+        message=message,
+        cells=tuple(findings),
+        absent=missing,
+        judged=judged,
+        compared=_compared(cells, findings, missing),
     )
-    measured = any(cell.measurements for cell in cells)
-    if not (judged and measured) and worst.severity < Verdict.NO_BASELINE.severity:
-        message = "nothing was judged: no measurement has a floor_db or a max_drop_db to hold it against"
-        return Judgement(verdict=Verdict.NO_BASELINE, message=message, cells=findings)
-    return Judgement(verdict=worst, message=_sentence(worst, found), cells=findings)
 
 
-def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
-    """The worst of what the rules say, or None where no rule applies.
+def judge_measurement(policy: Policy, evidence: Evidence, *, today: date) -> Finding | None:
+    """The worst of what the rules say of one measurement alone, or None where no rule applies.
 
-    >>> judge_measurement(Policy(), Evidence(figure=Figure.finite(29.9), floor_db=30)).verdict.value
+    >>> from noisefloor.contract.figure import Figure
+    >>> low = Evidence(figure=Figure.finite(29.9), floor_db=30)
+    >>> judge_measurement(Policy(), low, today=date(2026, 1, 1)).verdict.value
     'regressed'
     """
-    if evidence.metric != SQNR:
-        return _coverage(policy, evidence)
-    findings = [
-        finding
-        for finding in (_outcome(policy, evidence), _floor(evidence), _drop(policy, evidence))
-        if finding is not None
-    ]
-    if not findings:
-        return None
-    worst = max(findings, key=lambda finding: finding.verdict.severity)
-    drops = [finding.drop_db for finding in findings if finding.drop_db is not None]
-    return worst.replace(
-        floor_db=evidence.floor_db, baseline=evidence.baseline, drop_db=drops[0] if drops else None
-    )
+    cell = CellEvidence(label="", status=CellStatus.DONE, measurements=(evidence,))
+    return judge(policy, [cell], today=today).cells[0].measurements[0]
 
 
 def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Finding | None:
@@ -111,146 +102,141 @@ def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Findin
         return None
     if status is CellStatus.CANCELLED:
         return Finding(verdict=Verdict.ERROR, rule="cancelled", message=f"cancelled: {reason}")
-    rule = "unsupported" if status is CellStatus.UNSUPPORTED else "worker_error"
-    verdict = CONSEQUENCES[getattr(policy.on, rule)]
+    outcome = "unsupported" if status is CellStatus.UNSUPPORTED else "worker_error"
+    verdict = consequence.led_to(policy.on, outcome) or Verdict.ERROR
     message = f"{status.value}: {reason}" if reason else status.value
-    return Finding(verdict=verdict, rule=f"on.{rule}", message=message)
+    return Finding(verdict=verdict, rule=f"on.{outcome}", message=message)
 
 
-def floor_db(scheme: Scheme, edge: str, place: str, metric: str) -> float | None:
-    """The floor under a measurement: floors are about the whole output, in dB."""
-    if place != OUTPUT or metric != SQNR:
-        return None
-    return next((db for e, db in scheme.floor_db.items() if e == edge), None)
+def judge_absent(policy: Policy, series: AbsentSeries, today: date) -> Finding:
+    """What a series means that the baseline had and the job has not.
+
+    Where a cell could not be evaluated nothing is known to be lost: that is an error, not a regression.
+    """
+    verdict = consequence.led_to(policy.on, "missing_series") or Verdict.ERROR
+    evaluated = series.status in {None, CellStatus.DONE, CellStatus.UNSUPPORTED}
+    if not evaluated and verdict is Verdict.REGRESSED:
+        verdict = Verdict.ERROR
+    because = "the job does not measure it" if series.status is None else f"the cell is {series.status.value}"
+    before = series.baseline.figure if series.baseline is not None else "a result that was refused"
+    message = f"missing: the baseline had {before}, {because}"
+    finding = Finding(verdict=verdict, rule="on.missing_series", message=message, baseline=series.baseline)
+    finding = by_levels(finding, None, series.levels, today)
+    return by_waivers(finding, series.where, policy.waivers, today)
 
 
-def _located(
-    cells: Sequence[CellEvidence], findings: Sequence[CellFindings]
-) -> Iterator[tuple[str, Finding]]:
+def conclude(policy: Policy, found: Sequence[Located], *, judged: bool) -> tuple[Verdict, str]:
+    """The verdict over all findings, and how many there are of which kind, with the first of the worst.
+
+    An informational policy says what it found and blocks nothing.
+    """
+    worst = max((one.finding.verdict for one in found), key=lambda v: v.severity, default=Verdict.PASS)
+    message = _sentence(worst, found)
+    if not judged and worst.severity < Verdict.NO_BASELINE.severity:
+        worst = Verdict.NO_BASELINE
+        message = "nothing was judged: no measurement that the policy matches has a rule to hold it against"
+    if policy.mode == "informational" and worst.severity > Verdict.WARN.severity:
+        return Verdict.WARN, f"informational, would be {worst.value}: {message}"
+    return worst, message
+
+
+def located(
+    cells: Sequence[CellEvidence],
+    findings: Sequence[CellFindings],
+    absent: Sequence[AbsentSeries] = (),
+    missing: Sequence[Finding] = (),
+) -> list[Located]:
     """Each finding, and what it is about."""
+    return [*_of_cells(cells, findings)] + [
+        Located(label=series.label, finding=finding) for series, finding in zip(absent, missing, strict=True)
+    ]
+
+
+def measured_label(cell_label: str, edge: str, place: str) -> str:
+    """A measurement in words."""
+    return f"{cell_label} · {edge}{'' if place == OUTPUT else f' · {place}'}"
+
+
+def _of_cells(cells: Sequence[CellEvidence], findings: Sequence[CellFindings]) -> Iterator[Located]:
     for cell, of_cell in zip(cells, findings, strict=True):
         if of_cell.cell is not None:
-            yield cell.label, of_cell.cell
+            yield Located(label=cell.label, finding=of_cell.cell)
         for evidence, finding in zip(cell.measurements, of_cell.measurements, strict=True):
             if finding is not None:
-                place = "" if evidence.place == OUTPUT else f" · {evidence.place}"
-                yield f"{cell.label} · {evidence.edge}{place}", finding
+                label = measured_label(cell.label, evidence.edge, evidence.place)
+                yield Located(label=label, finding=finding)
 
 
-def _sentence(worst: Verdict, found: Sequence[tuple[str, Finding]]) -> str:
-    """How many findings of which kind, and the first of the worst in words."""
-    counts = Counter(finding.verdict for _, finding in found)
+def _in_scope(policy: Policy, cell: CellEvidence) -> bool:
+    edges = cell.edges or (None,)
+    return any(policy.match.fits(cell.where.model_copy(update={"edge": edge})) for edge in edges)
+
+
+def _findings(policy: Policy, cell: CellEvidence, evidence: Evidence, peers: Peers) -> list[Finding]:
+    """What each rule says of a measurement in the policy's scope."""
+    where = cell.at(evidence)
+    if not policy.match.fits(where):
+        return []
+    of = policy.rules_for(where)
+    if evidence.metric != SQNR:
+        found = [rules.coverage(of, evidence)]
+    else:
+        found = [
+            rules.outcome(policy, evidence),
+            rules.floor(of, evidence),
+            rules.drop(policy, of, evidence),
+            creep(policy, of.creep_db, evidence),
+            peers.agreement(of.agree_within_db, Member(cell=cell, evidence=evidence)),
+            rules.environment(policy, evidence),
+        ]
+    return [finding for finding in found if finding is not None]
+
+
+def _gravest(
+    policy: Policy, where: Where, evidence: Evidence, found: Sequence[Finding], today: date
+) -> Finding | None:
+    """The gravest finding, with the others that are no pass, under acceptances and then waivers."""
+    if not found:
+        return None
+    worst = max(found, key=lambda finding: finding.verdict.severity)
+    also = tuple(
+        Breach(**{name: getattr(finding, name) for name in Breach.model_fields})
+        for finding in found
+        if finding is not worst and finding.verdict is not Verdict.PASS
+    )
+    of = policy.rules_for(where)
+    loss = {f.rule: f.drop_db for f in found if f.drop_db is not None}
+    sqnr = evidence.metric == SQNR
+    whole = worst.replace(
+        also=also,
+        floor_db=rules.floor_under(of, evidence) if sqnr else None,
+        drop_db=next((db for rule, db in loss.items() if rule != "creep_db"), None),
+        creep_db=loss.get("creep_db"),
+        baseline=evidence.baseline,
+        anchor=evidence.anchor if of.creep_db is not None else None,
+    )
+    return by_waivers(by_levels(whole, evidence.figure, evidence.levels, today), where, policy.waivers, today)
+
+
+def _compared(
+    cells: Sequence[CellEvidence], findings: Sequence[CellFindings], missing: Sequence[Finding]
+) -> Compared:
+    found = [
+        evidence.baseline is not None
+        for cell, of_cell in zip(cells, findings, strict=True)
+        for evidence, finding in zip(cell.measurements, of_cell.measurements, strict=True)
+        if finding is not None and evidence.metric == SQNR
+    ]
+    common = sum(found)
+    return Compared(common=common, missing=len(missing), without_baseline=len(found) - common)
+
+
+def _sentence(worst: Verdict, found: Sequence[Located]) -> str:
+    counts = Counter(one.finding.verdict for one in found)
     tally = ", ".join(
         f"{counts[verdict]} {verdict.value}" for verdict in reversed(Verdict) if counts[verdict]
     )
     if worst is Verdict.PASS:
         return tally
-    where, first = next((where, finding) for where, finding in found if finding.verdict is worst)
-    return f"{tally}; {where}: {first.message}"
-
-
-def _outcome(policy: Policy, evidence: Evidence) -> Finding | None:
-    """Kinds that mean something under every policy."""
-    kind = evidence.figure.kind
-    if kind is FigureKind.NONFINITE:
-        verdict = CONSEQUENCES[policy.on.nonfinite]
-        return Finding(
-            verdict=verdict, rule="on.nonfinite", message="the output has NaN or infinite elements"
-        )
-    if kind is FigureKind.MISMATCH:
-        return Finding(
-            verdict=Verdict.REGRESSED,
-            rule="mismatch",
-            message="the outputs differ in structure, shape or dtype",
-        )
-    if evidence.zero_output and kind is not FigureKind.NOT_APPLICABLE:
-        return Finding(verdict=Verdict.WARN, rule="zero_output", message="the output is zero throughout")
-    return None
-
-
-def _floor(evidence: Evidence) -> Finding | None:
-    floor_db, figure = evidence.floor_db, evidence.figure
-    if floor_db is None:
-        return None
-    if figure.kind is FigureKind.EXACT:
-        return Finding(verdict=Verdict.PASS, rule="floor_db", message="exact")
-    if figure.kind is FigureKind.NOT_APPLICABLE:
-        return Finding(
-            verdict=Verdict.ERROR,
-            rule="floor_db",
-            message="a floor in dB does not apply: no element of the output is a real number",
-        )
-    if figure.value is None:
-        return Finding(
-            verdict=Verdict.REGRESSED,
-            rule="floor_db",
-            message=f"{figure} instead of {floor_db:.3f} dB or more",
-        )
-    return _above_floor(evidence, floor_db, figure.value)
-
-
-def _above_floor(evidence: Evidence, floor_db: float, value: float) -> Finding:
-    if value >= floor_db:
-        message = f"{evidence.figure} dB is {value - floor_db:.3f} dB above the floor of {floor_db:.3f} dB"
-        return Finding(verdict=Verdict.PASS, rule="floor_db", message=message)
-    if _is_own_floor(evidence):
-        own = evidence.own_floor
-        message = f"float32 itself ends at {own} dB here: a floor of {floor_db:.3f} dB cannot be judged"
-        return Finding(verdict=Verdict.ERROR, rule="own_floor", message=message)
-    message = f"{evidence.figure} dB is {floor_db - value:.3f} dB below the floor of {floor_db:.3f} dB"
-    return Finding(verdict=Verdict.REGRESSED, rule="floor_db", message=message)
-
-
-def _drop(policy: Policy, evidence: Evidence) -> Finding | None:
-    max_drop_db = policy.rules.max_drop_db
-    if max_drop_db is None or evidence.figure.kind is FigureKind.NOT_APPLICABLE:
-        return None
-    baseline, figure = evidence.baseline, evidence.figure
-    if baseline is None:
-        verdict = (
-            Verdict.NO_BASELINE if policy.on.no_baseline == "fail" else CONSEQUENCES[policy.on.no_baseline]
-        )
-        message = "no accepted result of this series on the branch to compare with"
-        return Finding(verdict=verdict, rule="on.no_baseline", message=message)
-    if figure.kind is FigureKind.EXACT:
-        return Finding(verdict=Verdict.PASS, rule="max_drop_db", message="exact")
-    if figure.value is None:
-        return Finding(
-            verdict=Verdict.REGRESSED,
-            rule="max_drop_db",
-            message=f"{figure}; the baseline was {baseline.figure}",
-        )
-    return _against(baseline.figure, evidence, figure.value, max_drop_db)
-
-
-def _against(baseline: Figure, evidence: Evidence, value: float, max_drop_db: float) -> Finding:
-    figure = evidence.figure
-    if _is_own_floor(evidence):
-        message = f"{figure} dB is as good as float32 itself ({evidence.own_floor} dB): no drop is judged"
-        return Finding(verdict=Verdict.PASS, rule="own_floor", message=message)
-    if baseline.value is None:
-        message = f"{figure} dB; the baseline was {baseline}"
-        return Finding(verdict=Verdict.REGRESSED, rule="max_drop_db", message=message)
-    drop_db = baseline.value - value
-    verdict = Verdict.REGRESSED if drop_db > max_drop_db else Verdict.PASS
-    message = f"{figure} dB against {baseline} dB: a drop of {drop_db:.3f} dB, {max_drop_db:.3f} allowed"
-    return Finding(verdict=verdict, rule="max_drop_db", message=message, drop_db=drop_db)
-
-
-def _is_own_floor(evidence: Evidence) -> bool:
-    """Whether at least half of the noise is float32's own: such a figure moves with anything."""
-    own, figure = evidence.own_floor, evidence.figure
-    if own is None or own.value is None or figure.value is None:
-        return False
-    return figure.value > own.value - HALF_OF_THE_NOISE_DB
-
-
-def _coverage(policy: Policy, evidence: Evidence) -> Finding | None:
-    least, figure = policy.rules.coverage_min, evidence.figure
-    if least is None or evidence.metric != "coverage":
-        return None
-    if figure.value is None:
-        return Finding(verdict=Verdict.ERROR, rule="coverage_min", message=f"the coverage is {figure}")
-    verdict = Verdict.PASS if figure.value >= least else Verdict.REGRESSED
-    message = f"{figure.value:.3f} of what could be quantized is; {least:.3f} is the least allowed"
-    return Finding(verdict=verdict, rule="coverage_min", message=message)
+    first = next(one for one in found if one.finding.verdict is worst)
+    return f"{tally}; {first.label}: {first.finding.message}"

@@ -1,6 +1,6 @@
 """Queries on projects, jobs and idempotency keys."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +31,43 @@ def projects(session: Session) -> Sequence[str]:
 def find(session: Session, project: str, job_id: str) -> Job | None:
     """One job of a project."""
     return session.scalar(select(Job).where(Job.project == project, Job.id == job_id))
+
+
+def by_ids(session: Session, job_ids: Collection[str]) -> Sequence[Job]:
+    """Jobs by their ids."""
+    return session.scalars(select(Job).where(Job.id.in_(job_ids))).all()
+
+
+def settled_at(session: Session, project: str, sha: str) -> Sequence[Job]:
+    """The jobs of a commit whose cells have ended, oldest first."""
+    query = select(Job).where(Job.project == project, Job.sha == sha, Job.finished_at.is_not(None))
+    return session.scalars(query.order_by(Job.id)).all()
+
+
+def at_commit(session: Session, project: str, sha: str) -> Sequence[Job]:
+    """All jobs of a commit, oldest first."""
+    query = select(Job).where(Job.project == project, Job.sha == sha)
+    return session.scalars(query.order_by(Job.id)).all()
+
+
+def settled_page(
+    session: Session,
+    project: str,
+    *,
+    since: datetime | None,
+    until: datetime | None = None,
+    branch: str | None = None,
+    limit: int | None = None,
+) -> Sequence[Job]:
+    """Jobs that are settled, of commits in a span of time, newest first."""
+    query = select(Job).where(Job.project == project, Job.finished_at.is_not(None))
+    if since is not None:
+        query = query.where(Job.measured_at >= since)
+    if until is not None:
+        query = query.where(Job.measured_at <= until)
+    if branch is not None:
+        query = query.where(Job.branch == branch)
+    return session.scalars(query.order_by(Job.measured_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
 def hold(session: Session, job_id: str) -> None:

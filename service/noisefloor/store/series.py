@@ -1,11 +1,11 @@
 """Queries on series and their trends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from noisefloor.store.tables import Cell, Finding, Job, Measurement, Series
 
@@ -36,6 +36,42 @@ def page(
     if after is not None:
         query = query.where(Series.key > after)
     return session.scalars(query).all()
+
+
+def by_keys(session: Session, keys: Collection[str]) -> Sequence[Series]:
+    """Series by their keys, without their identities' documents."""
+    return session.scalars(select(Series).where(Series.key.in_(keys)).options(defer(Series.identity))).all()
+
+
+def of_lanes(
+    session: Session,
+    project: str,
+    *,
+    subjects: Collection[str],
+    schemes: Collection[str],
+    engines: Collection[str],
+) -> Sequence[Series]:
+    """The series of these subjects, schemes and engines, by their labels."""
+    query = select(Series).where(
+        Series.project == project,
+        Series.subject.in_(subjects),
+        Series.scheme.in_(schemes),
+        Series.engine.in_(engines),
+    )
+    return session.scalars(query.options(defer(Series.identity))).all()
+
+
+def point_of(session: Session, measurement_id: str) -> Point | None:
+    """One measurement with the rows that say where it stands."""
+    query = (
+        select(Measurement, Job, Cell, Finding)
+        .join(Job, Job.id == Measurement.job_id)
+        .join(Cell, Cell.id == Measurement.cell_id)
+        .outerjoin(Finding, Finding.measurement_id == Measurement.id)
+        .where(Measurement.id == measurement_id)
+    )
+    row = session.execute(query).one_or_none()
+    return Point(*row) if row is not None else None
 
 
 def points(

@@ -1,6 +1,6 @@
 """The schema, in one place however long. The migrations build it; `alembic check` holds the two together."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -82,7 +82,11 @@ class Job(Base):
     """What a user posted, and its verdict once it is settled."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "project", "id"), Index(None, "project", "branch", "measured_at"))
+    __table_args__ = (
+        Index(None, "project", "id"),
+        Index(None, "project", "branch", "measured_at"),
+        Index(None, "project", "sha"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
@@ -92,6 +96,8 @@ class Job(Base):
     status: Mapped[str] = mapped_column(Word)
     verdict: Mapped[str] = mapped_column(Word)
     verdict_message: Mapped[str] = mapped_column(Text)
+    policy: Mapped[dict[str, Any] | None] = mapped_column(Document, doc="as it was when posted")
+    judgement: Mapped[dict[str, Any] | None] = mapped_column(Document, doc="what was compared, once settled")
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     branch: Mapped[str | None] = mapped_column(Label)
     sha: Mapped[str | None] = mapped_column(String(64))
@@ -319,3 +325,75 @@ class Delivery(Base):
     error: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class Policy(Base):
+    """A version of a stored policy."""
+
+    __tablename__ = "policies"
+
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(63), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Mark(Base):
+    """A result that somebody accepted, or pinned as a baseline."""
+
+    __tablename__ = "marks"
+    __table_args__ = (Index(None, "project", "kind", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    kind: Mapped[str] = mapped_column(Word)
+    whole_commit: Mapped[bool] = mapped_column(doc="all jobs at the sha, not only the one")
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    sha: Mapped[str | None] = mapped_column(String(64))
+    branch: Mapped[str | None] = mapped_column(Label)
+    measured_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    matches: Mapped[dict[str, Any]] = mapped_column(Document)
+    reason: Mapped[str] = mapped_column(Text)
+    marked_by: Mapped[str | None] = mapped_column(Label)
+    until: Mapped[date | None] = mapped_column(doc="the last day on which it counts, in UTC")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class AcceptedLevel(Base):
+    """What an acceptance lets through of one series: down to a figure, or that it is missing."""
+
+    __tablename__ = "accepted_levels"
+
+    mark_id: Mapped[str] = mapped_column(ForeignKey("marks.id"), primary_key=True)
+    series_key: Mapped[str] = mapped_column(ForeignKey("series.key"), primary_key=True)
+    value: Mapped[float | None] = mapped_column(Float(53))
+    kind: Mapped[str | None] = mapped_column(Word, doc="without one the series is missing")
+    output_digest: Mapped[str | None] = mapped_column(Key)
+
+
+class Absence(Base):
+    """A series that a job's baseline had and the job has not."""
+
+    __tablename__ = "absences"
+    __table_args__ = (UniqueConstraint("job_id", "series_key"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    series_key: Mapped[str] = mapped_column(ForeignKey("series.key"), index=True)
+    verdict: Mapped[str] = mapped_column(Word)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+
+
+class Gate(Base):
+    """A question about a commit: may it pass, given the jobs measured at it."""
+
+    __tablename__ = "gates"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    sha: Mapped[str] = mapped_column(String(64))
+    expect: Mapped[list[str]] = mapped_column(Document)
+    policy: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    deadline: Mapped[datetime] = mapped_column(UtcDateTime)

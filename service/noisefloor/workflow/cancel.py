@@ -6,10 +6,10 @@ from noisefloor.contract.job import RETRIED, CellStatus, JobStatus
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError
-from noisefloor.store import cells, jobs, shards
+from noisefloor.store import absences, cells, jobs, shards
 from noisefloor.store.tables import Job
-from noisefloor.workflow.announce import announce
 from noisefloor.workflow.settle import settle_if_ended
+from noisefloor.workflow.verdict import give_verdict
 
 
 def cancel(session: Session, job: Job) -> Job:
@@ -50,12 +50,10 @@ def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
             shard.status = shards.QUEUED
             shard.tries = 0
     cells.forget_findings(session, job.id)
+    absences.replace(session, job.id, ())
     job.status = JobStatus.QUEUED
-    job.verdict = Verdict.PENDING
-    job.verdict_message = f"{len(failed)} cells are measured again"
     job.cancel_requested = False
     job.finished_at = None
-    session.flush()
-    announce(session, job)
+    give_verdict(session, job, Verdict.PENDING, f"{len(failed)} cells are measured again")
     dispatch.send(session, sorted(ids))
     return job

@@ -25,6 +25,7 @@ from noisefloor.store import jobs, shards, suites
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
 from noisefloor.workflow.announce import announce
+from noisefloor.workflow.policies import resolve
 
 
 def submit(
@@ -48,6 +49,7 @@ def submit(
     check(spec, project=project, settings=settings)
     if spec.suite is not None and suites.find(session, project, spec.suite) is None:
         raise _invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
+    policy = resolve(session, project, spec.policy, now.date())
 
     job = Job(
         id=new_id(),
@@ -58,6 +60,7 @@ def submit(
         status=JobStatus.QUEUED,
         verdict=Verdict.PENDING,
         verdict_message="not measured yet",
+        policy=policy.model_dump(mode="json"),
         cancel_requested=False,
         branch=spec.git.branch,
         sha=spec.git.sha,

@@ -20,10 +20,10 @@ from noisefloor.contract.resources import (
     Trend,
     TrendPoint,
 )
-from noisefloor.contract.verdict import Finding, Verdict
-from noisefloor.store import analyses, cells, jobs, measurements, shards, tables
+from noisefloor.contract.verdict import Absence, Finding, Verdict
+from noisefloor.store import absences, analyses, cells, jobs, measurements, shards, tables
 from noisefloor.store.series import Point
-from noisefloor.workflow.settle import figure_of, planned_cell, zero_output
+from noisefloor.workflow.evaluate import figure_of, planned_cell, policy_of, zero_output
 
 RESULTS_SHOWN = 500
 
@@ -31,7 +31,8 @@ RESULTS_SHOWN = 500
 def job_view(session: Session, row: tables.Job, waiting_for: str | None = None) -> JobView:
     """One job with its progress and with the spec as it was posted."""
     (view,) = job_views(session, [row], waiting_for)
-    return view.replace(spec=JobSpec.model_validate(row.spec))
+    missing = (Absence.model_validate(absent.document) for absent in absences.of_job(session, row.id))
+    return view.replace(spec=JobSpec.model_validate(row.spec), policy=policy_of(row), missing=tuple(missing))
 
 
 def result_rows(session: Session, row: tables.Job) -> tuple[ResultRow, ...] | None:
@@ -149,6 +150,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "verdict_message": row.verdict_message,
             "progress": progress,
             "git": row.git,
+            "compared": (row.judgement or {}).get("compared"),
             "created_at": row.created_at,
             "finished_at": row.finished_at,
         }

@@ -1,5 +1,6 @@
 """run: a job measured here and now, without a server. The repro command of every cell."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -12,9 +13,11 @@ from noisefloor.contract.budget import budgets
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
+from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.errors import UnavailableError
-from noisefloor.gate.judge import CellEvidence, CellFindings, Evidence, floor_db, judge
+from noisefloor.errors import InvalidRequestError, UnavailableError
+from noisefloor.gate.evidence import CellEvidence, cell_evidence, evidence
+from noisefloor.gate.judge import CellFindings, judge
 from noisefloor.identity import environment_key, series_identity, series_key
 from noisefloor.settings import Settings
 from noisefloor.workflow.submit import check
@@ -41,6 +44,7 @@ def run(
     settings = settings.model_copy(update={"files": settings.files or Path.cwd()})
     project = spec.project or DEFAULT_PROJECT
     check(spec, project=project, settings=settings)
+    _inline(spec)
     try:
         results = measure(spec, settings)
     except RunnerUnavailable as error:
@@ -81,7 +85,11 @@ def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
 def report(spec: JobSpec, project: str, results: dict[int, CellResult]) -> Report:
     """The report that the service would give, but for what needs history."""
     cells = list(plan.cells(spec))
-    judgement = judge(spec.policy, [_evidence(cell, results[cell.ordinal]) for cell in cells])
+    judgement = judge(
+        _inline(spec),
+        [_evidence(cell, results[cell.ordinal]) for cell in cells],
+        today=datetime.now(UTC).date(),
+    )
     views = tuple(
         _view(spec, project, cell, results[cell.ordinal], found)
         for cell, found in zip(cells, judgement.cells, strict=True)
@@ -96,24 +104,17 @@ def report(spec: JobSpec, project: str, results: dict[int, CellResult]) -> Repor
     )
 
 
+def _inline(spec: JobSpec) -> Policy:
+    if isinstance(spec.policy, str):
+        raise InvalidRequestError(
+            f"policy {spec.policy!r} is stored on a service, and none is asked here: write the policy out"
+        )
+    return spec.policy
+
+
 def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
-    return CellEvidence(
-        label=cell.label,
-        status=result.status,
-        reason=result.reason,
-        measurements=tuple(
-            Evidence(
-                edge=m.edge,
-                place=m.place,
-                metric=m.metric,
-                figure=m.figure,
-                own_floor=m.own_floor,
-                zero_output=_zero_output(m),
-                floor_db=floor_db(cell.scheme, m.edge, m.place, m.metric),
-            )
-            for m in result.measurements
-        ),
-    )
+    measured = (evidence(measurement, cell.scheme) for measurement in result.measurements)
+    return cell_evidence(cell, status=result.status, reason=result.reason, measurements=measured)
 
 
 def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult, found: CellFindings) -> CellView:
