@@ -132,6 +132,17 @@ class Environment(Value):
     threads: int
     os: Text
     machine: Text
+    gpu: Text | None = Field(default=None, description="its name, where the cell ran on cuda; so below")
+    compute_capability: Text | None = None
+    cuda: Text | None = Field(default=None, description="version that torch was built for")
+    driver: Text | None = None
+    cudnn: Text | None = None
+    tf32: bool | None = Field(default=None, description="whether torch may round float32 factors to TF32")
+    deterministic: bool | None = Field(default=None, description="deterministic algorithms alone")
+    cudnn_benchmark: bool | None = None
+    plugins: dict[Text, Text] = Field(
+        default_factory=dict, description="versions of the packages whose plugins the cell used, by package"
+    )
 
 
 class CellTask(Value):
