@@ -60,9 +60,7 @@ def why_not(lane: Lane) -> str | None:
     engines = [engine for engine in torch.backends.quantized.supported_engines if engine != "none"]
     threads = torch.get_num_threads()
     if lane.device != "cpu" and lane.isa != "native":
-        return (
-            f"isa {lane.isa} caps the instructions of the CPU: on {lane.device}, isa native is the only one"
-        )
+        return f"isa {lane.isa} is a cap on the CPU: isa native is the only one on {lane.device}"
     if lane.engine in QUANTIZED_ENGINES and lane.engine not in engines:
         return f"engine {lane.engine} is not in this build of torch here; it has: {', '.join(engines)}"
     if lane.isa == "sse41" and lane.engine in NEEDS_AVX2:
