@@ -37,7 +37,8 @@ IMAGES = {"zoo": "multiple-ops", "data": DATA}
 SMALL = {"calibration": {"shape": [16, 4]}, "evaluation": {"shape": [8, 4]}}
 FAKE = {"flow": "eager", "mode": "qat", "edge": "float32->fake"}
 PT2E = {"flow": "pt2e", "mode": "static", "granularity": "per_channel"}
-WEIGHTS = {"flow": "torchao", "mode": "weight_only", "edge": "float32->true"}
+TORCHAO = {"flow": "torchao", "mode": "weight_only"}
+WEIGHTS = {**TORCHAO, "edge": "float32->true"}
 # Every flow on the one engine of cuda, up to where it has kernels there
 SCHEMES: list[dict[str, Any]] = [
     FAKE,
@@ -50,8 +51,8 @@ SCHEMES: list[dict[str, Any]] = [
     {**PT2E, "edge": "float32->reference"},
     {**PT2E, "mode": "dynamic", "edge": "float32->reference"},
     {**PT2E, "mode": "qat", "edges": ["float32->fake", "fake->reference"]},
-    {**WEIGHTS, "edges": ["float32->reference", "reference->true"]},
-    {**WEIGHTS, "mode": "dynamic", "edges": ["float32->reference", "reference->true"]},
+    {**TORCHAO, "edges": ["float32->reference", "reference->true"]},
+    {**TORCHAO, "mode": "dynamic", "edges": ["float32->reference", "reference->true"]},
 ]
 
 

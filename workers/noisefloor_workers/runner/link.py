@@ -23,8 +23,8 @@ WAIT_S = 1.0
 RECEIVE_BYTES = 65_536
 STDERR_TAIL_BYTES = 8_192
 
-# A library that asks for CUDA while it is imported must not start it in a process that is to fork. cuBLAS needs
-# a workspace of a fixed size to be deterministic.
+# A library that asks for CUDA while it is imported must not start it in a process that is to fork. To be
+# deterministic, cuBLAS needs a workspace of a fixed size.
 CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 # A model may read its environment: it is given what Python and the loader need, and no secret.
