@@ -22,6 +22,7 @@ METRICS = {
     "dequantize_nodes": "dequantize operations",
     "weights_folded": "constants that are stored quantized",
     "coverage": "share of what could be quantized that is",
+    "lowered": "share of the quantized operations that run as quantized kernels",
     "save_load_db": "SQNR after saving and loading, dB",
     "training_ops": "batch norms and dropouts that behave as in training",
     "prepare_s": "time to prepare, s",

@@ -66,7 +66,11 @@ class Bench:
             executed_engine=engine,
             inputs_digest=self._subject.inputs_digest,
             duration_s=time.monotonic() - started_s,
-            measurements=(*(m for of_edge in measurements.values() for m in of_edge), *calibration.facts()),
+            measurements=(
+                *(m for of_edge in measurements.values() for m in of_edge),
+                *calibration.facts(),
+                *_facts_of_true(calibration, outputs),
+            ),
             layers=explained.layers,
             sensitivity=explained.sensitivity,
         )
@@ -156,6 +160,11 @@ class Bench:
         except Exception:  # noqa: BLE001 - a model may raise anything; its figures stand
             return {}
         return {measurement.place: measurement.figure for measurement in found}
+
+
+def _facts_of_true(calibration: Calibration, outputs: Outputs) -> tuple[Measurement, ...]:
+    true = outputs.models.get(Variant.TRUE)
+    return () if true is None else calibration.flow.facts_of_true(true)
 
 
 def _require_support(task: CellTask, flow: Flow) -> None:

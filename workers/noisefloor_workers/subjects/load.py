@@ -65,8 +65,9 @@ def load(subject: Subject, import_allow: Iterable[str] = (), files: Path | None 
             given[stage] = data.draw(source, stage) if drawn else tensors.inputs(source, stage, files)
     if model is None:
         raise AssertionError("the contract names each stage once")
+    model.eval()  # an exported graph gives nothing back
     return LoadedSubject(
-        model=model.eval(),
+        model=model,
         calibration=given["calibration"],
         evaluation=given["evaluation"],
         inputs_digest=data.digest(*given["calibration"], *given["evaluation"], also=weights_sha256),
