@@ -26,6 +26,7 @@ from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.scheme import Quantization, Variant
 from noisefloor_workers.lanes.engine import Unsupported
+from noisefloor_workers.plugins import packages as packages_of
 from noisefloor_workers.plugins import plugin
 from noisefloor_workers.runner.messages import CellFinished, ShardTask
 from noisefloor_workers.runner.metrics import plugin_measurements
@@ -532,6 +533,17 @@ def test_the_versions_of_the_packages_that_a_cell_uses_are_in_its_environment(
     found = walked(Analysis(metrics=metrics), **changes).environment
     assert found is not None
     assert found.plugins == {f"noisefloor-example-{kind}": "0.1.0" for kind in used}
+
+
+def test_a_package_whose_metadata_lack_a_version_is_recorded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "acme_bare-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: acme-bare\n")
+    (info / "entry_points.txt").write_text("[noisefloor.flows]\nacme.bare = acme_bare:Flow\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages_of([("flow", "acme.bare"), ("flow", "eager")]) == {"acme-bare": "unknown"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.subject import Subject
 from noisefloor_workers.flows import Unsupported
-from noisefloor_workers.lanes.device import arithmetic, driver_version, only_float32_and_deterministic
+from noisefloor_workers.lanes.device import driver_version
 from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.runner.bench import Bench
 from noisefloor_workers.runner.link import environment_for
@@ -138,32 +137,37 @@ def test_what_needs_no_kernels_of_the_cpu_is_let_through(scheme: dict[str, Any])
     assert torch.backends.quantized.engine == before
 
 
-@pytest.fixture
-def _flags() -> Iterator[None]:
-    """Put torch's flags back."""
-    backends = torch.backends
-    held = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark
-    yield
-    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark = held
-    torch.use_deterministic_algorithms(mode=False)
+ARITHMETIC = """
+import torch
+from noisefloor_workers.lanes.device import arithmetic, only_float32_and_deterministic
+
+torch.backends.cudnn.benchmark = True
+assert arithmetic() == {"tf32": True, "deterministic": False, "cudnn_benchmark": True}, arithmetic()
+only_float32_and_deterministic()
+assert arithmetic() == {"tf32": False, "deterministic": True, "cudnn_benchmark": False}, arithmetic()
+assert "tf32" not in {torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision}
+torch.backends.cuda.matmul.allow_tf32 = True
+assert arithmetic()["tf32"]
+"""
 
 
-@pytest.mark.usefixtures("_flags")
+def in_a_process(script: str) -> None:
+    """Torch's own test library, which other tests use, forbids its process to set these flags."""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_arithmetic_is_held_and_read_back_from_torch() -> None:
-    torch.backends.cudnn.benchmark = True
-    assert arithmetic() == {"tf32": True, "deterministic": False, "cudnn_benchmark": True}
-    only_float32_and_deterministic()
-    assert arithmetic() == {"tf32": False, "deterministic": True, "cudnn_benchmark": False}
-    assert torch.backends.cudnn.conv.fp32_precision != "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = True
-    assert arithmetic()["tf32"]
+    in_a_process(ARITHMETIC)
 
 
-@pytest.mark.usefixtures("_flags")
 def test_an_operation_without_a_deterministic_kernel_is_unsupported() -> None:
-    only_float32_and_deterministic()
-    with pytest.raises(RuntimeError) as caught:  # torch's own words, which the CPU has too
-        torch.zeros(4).put_(torch.tensor([0, 0]), torch.ones(2))
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        with pytest.raises(RuntimeError) as caught:  # torch's own words, which the CPU has too
+            torch.zeros(4).put_(torch.tensor([0, 0]), torch.ones(2))
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
     ended = ended_by(caught.value, cell="only", environment=environment(), duration_s=0)
     assert ended.status is CellStatus.UNSUPPORTED
     assert ended.reason == "put_ has no deterministic kernel on this device, and no other is measured"
@@ -203,8 +207,7 @@ from noisefloor_workers.runner.child import live
 
 
 def test_the_process_that_forks_never_asks_for_cuda() -> None:
-    ran = subprocess.run([sys.executable, "-c", SERVER_IMPORTS], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
+    in_a_process(SERVER_IMPORTS)
 
 
 def test_the_server_asks_without_starting_cuda_and_sees_the_devices_it_may_see(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from noisefloor_workers.lanes.engine import Unsupported
 
+UNKNOWN = "unknown"
 Kind = Literal["subject", "flow", "quantizer", "metric"]
 
 
@@ -28,7 +29,9 @@ def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
 def packages(names: Iterable[tuple[Kind, str | None]]) -> dict[str, str]:
     """The version of each package that brings one of these plugins; names of ours bring none."""
     points = [point for kind, name in names if name and "." in name for point in _points(kind, name)]
-    return {point.dist.name: point.dist.version for point in points if point.dist is not None}
+    found = [point.dist for point in points if point.dist is not None]
+    # what a package's metadata lack comes as None
+    return {dist.name or UNKNOWN: dist.version or UNKNOWN for dist in found}
 
 
 def _points(kind: Kind, name: str) -> list[EntryPoint]:
