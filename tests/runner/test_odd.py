@@ -107,6 +107,15 @@ def test_an_attribute_that_is_not_of_a_packed_layer_fails() -> None:
     assert result.reason == "AttributeError: 'Tensor' object has no attribute 'absent'"
 
 
+def test_engine_that_was_changed_while_the_cell_ran_fails_it() -> None:
+    before = torch.backends.quantized.engine
+    result = measured("flipping", "eager")
+
+    assert result.status is CellStatus.FAILED
+    assert "the engine was x86 before the cell and qnnpack after it" in (result.reason or "")
+    assert torch.backends.quantized.engine == before
+
+
 @pytest.mark.parametrize("flow", SCHEMES)
 def test_weights_that_are_not_finite_fail_with_the_layers_name(flow: str) -> None:
     result = measured("not_a_number", flow)

@@ -56,6 +56,14 @@ class Lacking(Odd):
         return self.fc(x.absent if x.is_quantized else x)
 
 
+class Flipping(Odd):
+    """Chooses another engine while it runs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.backends.quantized.engine = "qnnpack"
+        return self.fc(x)
+
+
 class Unweighted(nn.Module):
     """Has nothing to quantize."""
 
@@ -85,6 +93,10 @@ def reading() -> nn.Module:
 
 def lacking() -> nn.Module:
     return Lacking()
+
+
+def flipping() -> nn.Module:
+    return Flipping()
 
 
 def unweighted() -> nn.Module:
