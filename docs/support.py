@@ -58,7 +58,7 @@ HEAD = """# What works
 Written by `make support`, which runs every cell: flows × modes × engines × built-in subjects, with random
 weights, on one thread. A figure is the SQNR in dB of the whole output: `float32->true`, or `float32->fake`
 where a flow has no kernels of its own (eager weight_only and activation_only). A number in brackets is the
-reason why there is none, below the table. A cell on any other engine is `unsupported`.
+reason why there is none, below the table. A cell on any other engine of the CPU is `unsupported`.
 """
 CELL_TIMEOUT_S = 300
 
@@ -126,7 +126,7 @@ def section(flow: str, found: Found) -> str:
 def sections(page: str) -> dict[str, str]:
     """The flows' parts of a page that was written before."""
     parts = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
-    return {part.splitlines()[0].removeprefix("## "): part for part in parts}
+    return {part.splitlines()[0].removeprefix("## "): part.rstrip("\n") + "\n" for part in parts}
 
 
 def _short(said: str, notes: list[str]) -> str:

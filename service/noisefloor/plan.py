@@ -7,7 +7,7 @@ from itertools import groupby
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec, JobSubject, Limits
-from noisefloor.contract.lane import Isa, Lane, Lanes
+from noisefloor.contract.lane import Device, Isa, Lane, Lanes
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 
@@ -26,7 +26,7 @@ class Cell(Value):
 
 
 class Shard(Value):
-    """The cells of a job that share a process: same subject, ISA cap and threads."""
+    """The cells of a job that share a process: same subject, device, ISA cap and threads."""
 
     isa: Isa
     threads: int
@@ -43,8 +43,8 @@ def cells(spec: JobSpec) -> Iterator[Cell]:
     ordinal = 0
     lanes = spec.lanes.each()
     for subject in spec.subjects:
-        for isa_and_threads in dict.fromkeys((lane.isa, lane.threads) for lane in lanes):
-            together = [lane for lane in lanes if (lane.isa, lane.threads) == isa_and_threads]
+        for process in dict.fromkeys(map(_process, lanes)):
+            together = [lane for lane in lanes if _process(lane) == process]
             for scheme in _schemes(spec, subject):
                 for lane in together:
                     yield Cell(ordinal=ordinal, subject=subject.subject, scheme=scheme, lane=lane)
@@ -53,7 +53,7 @@ def cells(spec: JobSpec) -> Iterator[Cell]:
 
 def shards(planned: Iterable[Cell]) -> Iterator[Shard]:
     """Neighbouring cells that can share a process."""
-    for (_, isa, threads), group in groupby(planned, key=lambda c: (c.subject, c.lane.isa, c.lane.threads)):
+    for (_, (isa, threads, _device)), group in groupby(planned, key=lambda c: (c.subject, _process(c.lane))):
         yield Shard(isa=isa, threads=threads, cells=tuple(group))
 
 
@@ -73,6 +73,11 @@ def repro(cell: Cell, *, limits: Limits, analysis: Analysis) -> str:
     """One shell line that measures the cell again without the service."""
     spec = alone(cell, limits=limits, analysis=analysis).model_dump_json(exclude_defaults=True, by_alias=True)
     return f"printf %s {shlex.quote(spec)} | noisefloor run -"
+
+
+def _process(lane: Lane) -> tuple[Isa, int, Device]:
+    """What cells have in common that share a process."""
+    return lane.isa, lane.threads, lane.device
 
 
 def _schemes(spec: JobSpec, subject: JobSubject) -> tuple[Scheme, ...]:

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from noisefloor.contract.lane import Device, Engine, Isa
+from noisefloor.contract.lane import Engine, Isa
 from noisefloor.contract.support import Support
 from noisefloor_workers.lanes.engine import CAPABILITY_UNDER
 from noisefloor_workers.lanes.isa import machine_isas
@@ -65,13 +65,21 @@ def support(document: dict[str, Any]) -> Support:
     return Support.model_validate(document)
 
 
-def test_every_engine_times_cap_times_device_stands_there_once(support: Support) -> None:
-    found = [(tried.lane.engine, tried.lane.isa, tried.lane.device) for tried in support.lanes]
-    assert sorted(found) == sorted(product(get_args(Engine), get_args(Isa), get_args(Device)))
+def test_every_engine_times_cap_stands_there_once_and_the_one_lane_of_cuda(support: Support) -> None:
+    found = [(tried.lane.device, tried.lane.engine, tried.lane.isa) for tried in support.lanes]
+    on_cpu = product(["cpu"], get_args(Engine), get_args(Isa))
+    assert sorted(found) == sorted([*on_cpu, ("cuda", "aten", "native")])
+
+
+def test_cuda_works_where_torch_has_it(support: Support) -> None:
+    (tried,) = (tried for tried in support.lanes if tried.lane.device == "cuda")
+    assert tried.works == torch.cuda.is_available()
+    assert tried.works or (tried.reason or "").startswith("torch sees no CUDA device")
+    assert (support.environments["native"].gpu is not None) == tried.works
 
 
 def test_every_engine_that_torch_supports_works_natively_and_no_other(support: Support) -> None:
-    native = [tried for tried in support.lanes if tried.lane.isa == "native"]
+    native = [t for t in support.lanes if (t.lane.device, t.lane.isa) == ("cpu", "native")]
     assert {tried.lane.engine for tried in native if tried.works} == WORKING
     assert all(tried.executed_engine == tried.lane.engine for tried in native if tried.works)
     assert all(tried.figure is not None for tried in native if tried.works)
@@ -120,6 +128,14 @@ def test_the_human_form_names_the_cpu_and_lists_the_reasons(support: Support) ->
     reasons = {(t.lane.engine, t.lane.isa): t.reason for t in support.lanes}
     assert reasons["fbgemm", "sse41"] is not None
     assert f"fbgemm sse41: unsupported: {reasons['fbgemm', 'sse41']}" in ran.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_the_human_form_names_cuda_with_its_reason() -> None:
+    ran = lanes("--isa", "native", "--engine", "aten")
+    assert ran.returncode == 0, ran.stderr
+    assert ["aten", "cuda", "no"] in [line.split() for line in ran.stdout.splitlines()]
+    assert "aten cuda native: unsupported: torch sees no CUDA device" in ran.stdout
 
 
 def test_where_a_runner_does_not_start_its_lanes_say_why_and_the_others_are_tried(tmp_path: Path) -> None:

@@ -23,9 +23,10 @@ from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus, JobSpec
 from noisefloor.contract.lane import Lane
-from noisefloor.contract.measurement import CellTask
+from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.scheme import Quantization, Variant
 from noisefloor_workers.lanes.engine import Unsupported
+from noisefloor_workers.plugins import packages as packages_of
 from noisefloor_workers.plugins import plugin
 from noisefloor_workers.runner.messages import CellFinished, ShardTask
 from noisefloor_workers.runner.metrics import plugin_measurements
@@ -505,6 +506,46 @@ def test_a_name_that_two_packages_bring_is_refused(failures: dict[str, dict[str,
     assert failures["acme.twice"]["reason"].endswith("in several packages, keep one of them: acme, acme-too")
 
 
+def walked(analysis: Analysis, **changes: Any) -> CellResult:
+    """The job's first cell, in this process."""
+    job = JobSpec.model_validate(yaml.safe_load(JOB))
+    threads = torch.get_num_threads()
+    scheme = job.schemes[0].replace(**changes)
+    cell = CellTask(cell="a", scheme=scheme, lane=Lane(engine="aten", threads=threads))
+    task = ShardTask(subject=job.subjects[0].subject, threads=threads, cells=(cell,), analysis=analysis)
+    (result,) = (event.result for event in walk(task) if isinstance(event, CellFinished))
+    return result
+
+
+@pytest.mark.parametrize(
+    ("metrics", "changes", "used"),
+    [
+        ((), {}, {"subject", "flow"}),
+        (("example.top1_share",), {}, {"subject", "flow", "metric"}),
+        # what fails used it too
+        ((), {"flow": "torchao", "quantizer": "example.linear_int8"}, {"subject", "quantizer"}),
+    ],
+)
+@pytest.mark.usefixtures("installed")
+def test_the_versions_of_the_packages_that_a_cell_uses_are_in_its_environment(
+    metrics: tuple[str, ...], changes: dict[str, Any], used: set[str]
+) -> None:
+    found = walked(Analysis(metrics=metrics), **changes).environment
+    assert found is not None
+    assert found.plugins == {f"noisefloor-example-{kind}": "0.1.0" for kind in used}
+
+
+def test_a_package_whose_metadata_lack_a_version_is_recorded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "acme_bare-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: acme-bare\n")
+    (info / "entry_points.txt").write_text("[noisefloor.flows]\nacme.bare = acme_bare:Flow\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages_of([("flow", "acme.bare"), ("flow", "eager")]) == {"acme-bare": "unknown"}
+
+
 @pytest.mark.parametrize(
     ("name", "status", "reason"),
     [
@@ -514,17 +555,7 @@ def test_a_name_that_two_packages_bring_is_refused(failures: dict[str, dict[str,
 )
 @pytest.mark.usefixtures("installed")
 def test_a_metric_that_fails_costs_the_cell_its_figures(name: str, status: CellStatus, reason: str) -> None:
-    job = JobSpec.model_validate(yaml.safe_load(JOB))
-    cell = CellTask(
-        cell="a", scheme=job.schemes[0], lane=Lane(engine="aten", threads=torch.get_num_threads())
-    )
-    task = ShardTask(
-        subject=job.subjects[0].subject,
-        threads=cell.lane.threads,
-        cells=(cell,),
-        analysis=Analysis(metrics=(name,)),
-    )
-    (result,) = (event.result for event in walk(task) if isinstance(event, CellFinished))
+    result = walked(Analysis(metrics=(name,)))
     assert (result.status, result.measurements) == (status, ())
     assert (result.reason or "").startswith(reason)
     assert ("acme_faulty.py" in (result.traceback or "")) == (status is CellStatus.FAILED)

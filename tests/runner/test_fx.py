@@ -402,10 +402,18 @@ class Dropping(nn.Module):
 @pytest.mark.parametrize(
     ("subject", "mode", "reason"),
     [
-        (Branching, "static", "fx cannot trace this model: TraceError: symbolically traced variables cannot"),
-        (Counting, "dynamic", "fx cannot trace this model: RuntimeError: 'len' is not supported in symbolic"),
-        (Drawing, "static", "fx traces this model, but the trace gives another output"),
-        (Dropping, "qat", "fx traces this model, but the trace gives another output"),
+        (
+            Branching,
+            "static",
+            "torch.fx cannot trace this model: TraceError: symbolically traced variables",
+        ),
+        (
+            Counting,
+            "dynamic",
+            "torch.fx cannot trace this model: RuntimeError: 'len' is not supported in",
+        ),
+        (Drawing, "static", "torch.fx traces this model, but the trace gives another output"),
+        (Dropping, "qat", "torch.fx traces this model, but the trace gives another output"),
         (nn.Dropout, "dynamic", "fx dynamic finds nothing to quantize"),
     ],
 )

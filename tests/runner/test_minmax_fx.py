@@ -492,7 +492,7 @@ class Deciding(nn.Module):
 
 @pytest.mark.parametrize(
     ("subject", "reason"),
-    [(Deciding(), "fx cannot trace this model"), (nn.Tanh(), "minmax_fx finds nothing to quantize")],
+    [(Deciding(), "torch.fx cannot trace this model"), (nn.Tanh(), "minmax_fx finds nothing to quantize")],
 )
 def test_model_that_cannot_be_quantized_is_unsupported(subject: nn.Module, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):

@@ -35,6 +35,7 @@ UNSUPPORTED: dict[str, dict[str, str]] = {
     "classes": {"eager": f"aten::argmax.out {NO_KERNEL}"},
     "zeros": {"eager": "a quantized tensor meets a float one"},
     "shifting": {"fx": ANOTHER, "minmax_fx": ANOTHER, "pt2e": ANOTHER},
+    "reading": {"eager": "in layer 0: the model reads weight.dtype of a quantized Linear, which keeps its"},
     "unweighted": {
         "eager": f"aten::cos.out {NO_KERNEL}",
         "fx": NOTHING,
@@ -48,6 +49,7 @@ KINDS = {
     "zeros": FigureKind.EXACT,
     "shifting": FigureKind.MISMATCH,
     "branching": FigureKind.FINITE,
+    "reading": FigureKind.FINITE,
 }
 
 
@@ -96,6 +98,22 @@ def test_what_a_flow_cannot_do_is_said_and_what_it_can_is_typed(model: str, flow
     if model == "zeros":
         assert pooled.sums is not None
         assert pooled.sums.zero_output
+
+
+def test_an_attribute_that_is_not_of_a_packed_layer_fails() -> None:
+    result = measured("lacking", "eager")
+
+    assert result.status is CellStatus.FAILED
+    assert result.reason == "AttributeError: 'Tensor' object has no attribute 'absent'"
+
+
+def test_engine_that_was_changed_while_the_cell_ran_fails_it() -> None:
+    before = torch.backends.quantized.engine
+    result = measured("flipping", "eager")
+
+    assert result.status is CellStatus.FAILED
+    assert "the engine was x86 before the cell and qnnpack after it" in (result.reason or "")
+    assert torch.backends.quantized.engine == before
 
 
 @pytest.mark.parametrize("flow", SCHEMES)

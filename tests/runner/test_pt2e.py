@@ -689,6 +689,8 @@ def test_cell_is_measured_from_end_to_end(shard: Callable[..., ShardTask]) -> No
     figures = {found.edge: found.figure for found in ended.measurements if found.place == "output"}
     assert figures["reference->true"].value is None or figures["reference->true"].value > 100
     assert figures["float32->true"].value == pytest.approx(figures["float32->reference"].value, abs=1e-3)
+    (lowered,) = [found for found in ended.measurements if found.metric == "lowered"]
+    assert (lowered.place, lowered.edge, lowered.figure.value) == (GRAPH, "reference->true", 1)
 
 
 def test_edge_without_true_runs_on_either_engine(shard: Callable[..., ShardTask]) -> None:

@@ -84,6 +84,51 @@ class Shapes(nn.Module):
         return torch.tanh(torch.sigmoid(self.fc(y.flatten(1)))).softmax(1)
 
 
+class Normed(nn.Module):
+    """A batch norm that belongs to no layer, dropout, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm1d(16)
+        self.drop = nn.Dropout(0.5)
+        self.fc = nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.drop(self.bn(x)))
+
+
+class Affine(nn.Module):
+    """A linear layer behind x + x, x / 2 and x + 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc((x + x) / 2 + 3)
+
+
+class Twice(nn.Module):
+    """A convolution whose output two others take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = self.conv(x)
+        return y, y + 1
+
+
+def exported() -> nn.Module:
+    """A graph that torch.export made of `ConvBn` in training, and that may be told to stop."""
+    from torchao.quantization import pt2e
+
+    rows = {0: torch.export.Dim.AUTO}
+    program = torch.export.export(ConvBn().train(), (torch.rand(4, 3, 8, 8),), dynamic_shapes=(rows,))
+    return pt2e.allow_exported_model_train_eval(program.module())
+
+
 class Branching(nn.Module):
     """Goes one of two ways by its data."""
 

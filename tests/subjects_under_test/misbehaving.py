@@ -41,6 +41,13 @@ def eats() -> None:
         hoard.append(torch.ones(16 * 2**20))
 
 
+def eats_gpu() -> None:
+    """Memory of the device, which is none of the process's own."""
+    hoard = []
+    while True:
+        hoard.append(torch.ones(16 * 2**20, device="cuda"))
+
+
 def eats_shared() -> None:
     """Memory that no limit of the process counts."""
     import mmap

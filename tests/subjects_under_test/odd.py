@@ -42,6 +42,29 @@ class Shifting(Odd):
         return found if plain else (found, found)
 
 
+class Reading(Odd):
+    """Asks its layer for the dtype of its weight, as models do that cast their inputs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.double() if self.fc.weight.dtype is torch.float64 else x)
+
+
+class Lacking(Odd):
+    """Asks a quantized tensor for what it does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.absent if x.is_quantized else x)
+
+
+class Flipping(Odd):
+    """Chooses another engine while it runs quantized."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.is_quantized:
+            torch.backends.quantized.engine = "qnnpack"
+        return self.fc(x)
+
+
 class Unweighted(nn.Module):
     """Has nothing to quantize."""
 
@@ -63,6 +86,18 @@ def zeros() -> nn.Module:
 
 def shifting() -> nn.Module:
     return Shifting()
+
+
+def reading() -> nn.Module:
+    return nn.Sequential(Reading())
+
+
+def lacking() -> nn.Module:
+    return Lacking()
+
+
+def flipping() -> nn.Module:
+    return Flipping()
 
 
 def unweighted() -> nn.Module:

@@ -141,6 +141,11 @@ def test_a_change_of_environment_stands_between_its_points() -> None:
 
 def test_a_field_that_is_new_was_none() -> None:
     assert differences({}, {"torch": "2.13"}) == (FieldChange(field="torch", before="none", after="2.13"),)
+    # written before the contract had these fields
+    assert differences({}, {"gpu": None, "plugins": {}}) == ()
+    assert differences({"plugins": {}}, {"plugins": {"acme": "2"}}) == (
+        FieldChange(field="plugins", before="none", after="acme 2"),
+    )
 
 
 def test_history_is_newest_first_with_the_change_since_the_last_number() -> None:

@@ -65,6 +65,11 @@ def test_the_environment_key_of_version_1() -> None:
     assert environment_key(ENVIRONMENT) == "0d3add52925c370702d455979eed2591"
 
 
+def test_what_a_cell_on_the_cpu_has_not_is_in_no_key() -> None:
+    nothing: dict[str, object] = {"gpu": None, "driver": None, "tf32": None, "plugins": {}}
+    assert environment_key(ENVIRONMENT.replace(**nothing)) == environment_key(ENVIRONMENT)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,6 +96,7 @@ def test_what_is_not_measured_is_not_in_the_key(changes: dict[str, object]) -> N
     [
         {"lanes": {"engine": ["onednn"]}},
         {"lanes": {"engine": ["x86"], "isa": ["avx2"]}},
+        {"lanes": {"engine": ["x86"], "device": ["cuda"]}},
         {
             "schemes": [
                 {"flow": "eager", "mode": "static", "granularity": "per_channel", "edge": "float32->true"}
@@ -107,5 +113,8 @@ def test_projects_have_series_of_their_own() -> None:
     assert series_key(identity(spec(), "a")) != series_key(identity(spec(), "b"))
 
 
-def test_a_change_of_the_environment_changes_its_key() -> None:
-    assert environment_key(ENVIRONMENT.replace(threads=2)) != environment_key(ENVIRONMENT)
+@pytest.mark.parametrize(
+    "changes", [{"threads": 2}, {"gpu": "NVIDIA H100"}, {"tf32": False}, {"plugins": {"acme": "1.0"}}]
+)
+def test_a_change_of_the_environment_changes_its_key(changes: dict[str, object]) -> None:
+    assert environment_key(ENVIRONMENT.replace(**changes)) != environment_key(ENVIRONMENT)

@@ -34,6 +34,15 @@ def test_a_shard_has_one_subject_one_isa_and_one_thread_count() -> None:
     assert all(len({cell.subject.label for cell in shard.cells}) == 1 for shard in shards)
 
 
+def test_a_shard_has_one_device() -> None:
+    job_spec = spec(lanes={"engine": ["aten", "x86"], "device": ["cpu", "cuda"]})
+    shards = list(plan.shards(plan.cells(job_spec)))
+    assert [[cell.lane.label for cell in shard.cells] for shard in shards] == [
+        ["aten", "x86"],
+        ["aten cuda", "x86 cuda"],
+    ]
+
+
 def test_engines_vary_fastest_so_that_a_calibration_is_shared() -> None:
     schemes = [
         {"flow": "eager", "mode": "static", "granularity": granularity, "edge": "float32->true"}

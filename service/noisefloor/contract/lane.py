@@ -9,7 +9,7 @@ from noisefloor.contract.base import Value, refuse_repeats
 
 Engine = Literal["qnnpack", "onednn", "x86", "fbgemm", "inductor", "xnnpack", "aten"]
 QUANTIZED_ENGINES: tuple[Engine, ...] = ("qnnpack", "onednn", "x86", "fbgemm")
-Device = Literal["cpu"]
+Device = Literal["cpu", "cuda"]
 Isa = Literal["native", "avx512_core", "avx2", "sse41"]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 
@@ -17,7 +17,7 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 class Lane(Value):
     """One engine on one device, under a cap on its instructions, with a thread count.
 
-    `aten` is torch's own kernels, where a flow needs no quantized engine.
+    `aten` is torch's own kernels, where a flow needs no quantized engine; it is the one engine on `cuda`.
     """
 
     engine: Engine
@@ -28,7 +28,8 @@ class Lane(Value):
     @property
     def label(self) -> str:
         """The engine, and whatever differs from a plain run on it."""
-        extras: list[str] = [self.isa] if self.isa != "native" else []
+        extras: list[str] = [self.device] if self.device != "cpu" else []
+        extras += [self.isa] if self.isa != "native" else []
         extras += [f"{self.threads} threads"] if self.threads != 1 else []
         return " ".join([self.engine, *extras])
 

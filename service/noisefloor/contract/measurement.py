@@ -22,6 +22,7 @@ METRICS = {
     "dequantize_nodes": "dequantize operations",
     "weights_folded": "constants that are stored quantized",
     "coverage": "share of what could be quantized that is",
+    "lowered": "share of the quantized operations that run as quantized kernels",
     "save_load_db": "SQNR after saving and loading, dB",
     "training_ops": "batch norms and dropouts that behave as in training",
     "prepare_s": "time to prepare, s",
@@ -132,6 +133,17 @@ class Environment(Value):
     threads: int
     os: Text
     machine: Text
+    gpu: Text | None = Field(default=None, description="its name, where the cell ran on cuda; so below")
+    compute_capability: Text | None = None
+    cuda: Text | None = Field(default=None, description="version that torch was built for")
+    driver: Text | None = None
+    cudnn: Text | None = None
+    tf32: bool | None = Field(default=None, description="whether torch may round float32 factors to TF32")
+    deterministic: bool | None = Field(default=None, description="deterministic algorithms alone")
+    cudnn_benchmark: bool | None = None
+    plugins: dict[Text, Text] = Field(
+        default_factory=dict, description="versions of the packages whose plugins the cell used, by package"
+    )
 
 
 class CellTask(Value):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisefloor.contract.resources import Trend, TrendPoint
+from noisefloor.dashboard.words import field_words
 
 Documents = Mapping[str, Mapping[str, Any]]
 
@@ -35,11 +36,11 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Fi
     (FieldChange(field='torch', before='2.12.1', after='2.13.0'),)
     """
     fields = dict.fromkeys([*before, *after])
-    return tuple(
-        FieldChange(field=field, before=_text(before.get(field)), after=_text(after.get(field)))
+    found = (
+        FieldChange(field=field, before=field_words(before.get(field)), after=field_words(after.get(field)))
         for field in fields
-        if before.get(field) != after.get(field)
     )
+    return tuple(change for change in found if change.before != change.after)
 
 
 def changes(trend: Trend, documents: Documents) -> tuple[EnvironmentChange, ...]:
@@ -56,7 +57,3 @@ def changes(trend: Trend, documents: Documents) -> tuple[EnvironmentChange, ...]
         )
         for number, index in enumerate(trend.environment_changes, start=1)
     )
-
-
-def _text(value: Any) -> str:
-    return "none" if value is None else str(value)

@@ -72,7 +72,7 @@ def lanes(
     except ValidationError as error:
         raise invalid_request(error.errors()) from None
     with Console(stderr=True).status("starting") as status:
-        support = try_each(wanted.each(), status.update)
+        support = try_each(filter(_is_offered, wanted.each()), status.update)
     if format is Format.JSON:
         print_json(support)
     else:
@@ -80,11 +80,16 @@ def lanes(
     raise typer.Exit(0 if support.any_works else NONE_WORKS_EXIT)
 
 
+def _is_offered(lane: Lane) -> bool:
+    """Whether any machine can run it: on cuda there are no caps, and no engine of the CPU."""
+    return lane.device == "cpu" or (lane.engine, lane.isa) == ("aten", "native")
+
+
 def try_each(wanted: Iterable[Lane], say: Callable[[str], None]) -> Support:
-    """The trial cell run on each lane; neighbours of one cap and thread count share a runner."""
+    """The trial cell run on each lane; neighbours of one cap, thread count and device share a process."""
     environments: dict[Isa, Environment] = {}
     found: list[LaneSupport] = []
-    for (isa, threads), group in groupby(wanted, key=lambda lane: (lane.isa, lane.threads)):
+    for (isa, threads, _), group in groupby(wanted, key=lambda lane: (lane.isa, lane.threads, lane.device)):
         together = list(group)
         ended, gave_up = _ended(isa, threads, together, say)
         for result in ended.values():
@@ -164,10 +169,14 @@ def print_support(support: Support) -> None:
     for found in support.lanes:
         if found.reason is not None:
             ended = found.status.value if found.status else "no runner"
-            lane = f"{found.lane.engine} {found.lane.isa}"
+            lane = " ".join([found.lane.engine, *_elsewhere(found.lane), found.lane.isa])
             lanes_by_reason.setdefault(f"{ended}: {found.reason}", []).append(lane)
     for reason, where in lanes_by_reason.items():
         console.print(Text(f"{', '.join(where)}:", style="bold"), Text(reason), soft_wrap=True)
+
+
+def _elsewhere(lane: Lane) -> list[str]:
+    return [] if lane.device == "cpu" else [lane.device]
 
 
 def _environment_lines(support: Support) -> list[str]:
@@ -177,15 +186,18 @@ def _environment_lines(support: Support) -> list[str]:
         return ["torch told nothing of this machine: no trial ran under a cap that was asked for"]
     libraries = {"torch": found.torch, "oneDNN": found.onednn, "torchao": found.torchao}
     versions = [f"{name} {version}" for name, version in libraries.items() if version]
-    return [
+    lines = [
         f"{found.cpu}, {found.machine}, {found.os}",
         ", ".join([*versions, f"Python {found.python}", f"threads {found.threads}"]),
     ]
+    if found.gpu is not None:
+        lines.append(f"{found.gpu}, CUDA {found.cuda}, driver {found.driver or 'unknown'}")
+    return lines
 
 
 def _matrix(support: Support) -> Table:
     caps = list(dict.fromkeys(found.lane.isa for found in support.lanes))
-    words = {
+    words: dict[tuple[Engine, Device, Isa], Text | str] = {
         (found.lane.engine, found.lane.device, found.lane.isa): Text("yes", style="green")
         if found.works
         else Text("no", style="yellow")
@@ -195,7 +207,7 @@ def _matrix(support: Support) -> Table:
     for heading in ("engine", "device", *caps):
         table.add_column(heading, no_wrap=True)
     for engine, device in dict.fromkeys((found.lane.engine, found.lane.device) for found in support.lanes):
-        table.add_row(engine, device, *(words[engine, device, cap] for cap in caps))
+        table.add_row(engine, device, *(words.get((engine, device, cap), "–") for cap in caps))
     reported = (support.environments[cap].isa if cap in support.environments else "–" for cap in caps)
     table.add_row("torch uses", "", *reported, style="dim")
     return table

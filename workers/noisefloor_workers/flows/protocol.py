@@ -73,3 +73,8 @@ class Flow(Protocol):
         """What is known of the quantized graph beside its output: measurements at the place `graph`."""
         del calibrated
         return ()
+
+    def facts_of_true(self, module: nn.Module) -> tuple[Measurement, ...]:
+        """The same of a `true` variant that has run."""
+        del module
+        return ()

@@ -29,9 +29,9 @@ def faithful_trace(model: nn.Module, data: ModelInputs, *, training: bool) -> Gr
     except Exception as error:
         # the float model runs: what it raises under the tracer is the tracer's
         said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Unsupported(f"fx cannot trace this model: {said[:REASON_CHARS]}") from error
+        raise Unsupported(f"torch.fx cannot trace this model: {said[:REASON_CHARS]}") from error
     if _output_digest(trace.eval(), data) != expected:
-        raise Unsupported("fx traces this model, but the trace gives another output than the model")
+        raise Unsupported("torch.fx traces this model, but the trace gives another output than the model")
     return trace
 
 

@@ -59,6 +59,8 @@ def why_not(lane: Lane) -> str | None:
     """Why this process cannot run the lane, naming what it can; None where it can."""
     engines = [engine for engine in torch.backends.quantized.supported_engines if engine != "none"]
     threads = torch.get_num_threads()
+    if lane.device != "cpu" and lane.isa != "native":
+        return f"isa {lane.isa} is a cap on the CPU: isa native is the only one on {lane.device}"
     if lane.engine in QUANTIZED_ENGINES and lane.engine not in engines:
         return f"engine {lane.engine} is not in this build of torch here; it has: {', '.join(engines)}"
     if lane.isa == "sse41" and lane.engine in NEEDS_AVX2:

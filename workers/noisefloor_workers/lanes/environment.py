@@ -2,20 +2,27 @@
 
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from noisefloor.contract.lane import Device
 from noisefloor.contract.measurement import Environment
+from noisefloor_workers.lanes.device import device_facts
 from noisefloor_workers.lanes.isa import isa_in_force
 
 FOREIGN_CAP = "other"
+NO_PLUGINS: Mapping[str, str] = {}
 
 
-def environment() -> Environment:
-    """Versions, processor, instruction set after any cap, and thread count, as they are now."""
+def environment(device: Device = "cpu", plugins: Mapping[str, str] = NO_PLUGINS) -> Environment:
+    """Versions, processor, instruction set after any cap, thread count and device, as they are now.
+
+    `plugins`: versions of the packages that a cell uses plugins of.
+    """
     return Environment(
         torch=torch.__version__,
         torchao=_version("torchao"),
@@ -27,6 +34,8 @@ def environment() -> Environment:
         threads=torch.get_num_threads(),
         os=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
+        plugins=dict(plugins),
+        **device_facts(device),
     )
 
 

@@ -15,11 +15,11 @@ from torch import nn
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.lane import Engine
 from noisefloor.contract.measurement import CellResult, CellTask, Measurement
 from noisefloor.contract.scheme import Edge, Quantization, Variant, ends
 from noisefloor_workers.flows import Flow
 from noisefloor_workers.lanes.engine import Unsupported, bound
-from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.numerics.compare import compare
 from noisefloor_workers.runner.calibration import Calibration
 from noisefloor_workers.runner.explain import Explained, explain
@@ -27,6 +27,8 @@ from noisefloor_workers.runner.forward import forward
 from noisefloor_workers.runner.metrics import plugin_measurements
 from noisefloor_workers.runner.noise import noise
 from noisefloor_workers.subjects.load import LoadedSubject
+
+CUDA_ENGINES: tuple[Engine, ...] = ("aten",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +63,14 @@ class Bench:
         return CellResult(
             cell=task.cell,
             status=CellStatus.DONE,
-            environment=environment(),
             executed_engine=engine,
             inputs_digest=self._subject.inputs_digest,
             duration_s=time.monotonic() - started_s,
-            measurements=(*(m for of_edge in measurements.values() for m in of_edge), *calibration.facts()),
+            measurements=(
+                *(m for of_edge in measurements.values() for m in of_edge),
+                *calibration.facts(),
+                *_facts_of_true(calibration, outputs),
+            ),
             layers=explained.layers,
             sensitivity=explained.sensitivity,
         )
@@ -157,13 +162,25 @@ class Bench:
         return {measurement.place: measurement.figure for measurement in found}
 
 
+def _facts_of_true(calibration: Calibration, outputs: Outputs) -> tuple[Measurement, ...]:
+    true = outputs.models.get(Variant.TRUE)
+    return () if true is None else calibration.flow.facts_of_true(true)
+
+
 def _require_support(task: CellTask, flow: Flow) -> None:
-    quantization = task.scheme.quantization
-    if task.lane.engine not in flow.engines:
+    quantization, lane = task.scheme.quantization, task.lane
+    on_cpu = lane.device == "cpu"
+    engines = flow.engines if on_cpu else CUDA_ENGINES
+    if lane.engine not in engines:
+        engine = lane.engine if on_cpu else f"{lane.engine} of {lane.device}"
         raise Unsupported(
-            f"{quantization.flow} does not run on engine {task.lane.engine}; "
-            f"it runs on: {', '.join(flow.engines)}"
+            f"{quantization.flow} does not run on engine {engine}; it runs on: {', '.join(engines)}"
         )
     refusal = flow.supports(quantization, task.scheme.edges)
     if refusal is not None:
         raise Unsupported(refusal)
+    if lane.engine not in flow.engines and any(Variant.TRUE in ends(edge) for edge in task.scheme.edges):
+        raise Unsupported(
+            f"{quantization.flow} has kernels on the CPU alone, those of: {', '.join(flow.engines)}; on "
+            f"{lane.device} it has no variant true: measure an edge to fake or to reference"
+        )

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import torch
 
+from noisefloor_workers.lanes.device import limit_device_memory, why_not_device
 from noisefloor_workers.runner import confinement
 from noisefloor_workers.runner.messages import ShardTask, line
 from noisefloor_workers.runner.walk import walk
@@ -21,7 +22,10 @@ def live(task: ShardTask, *, server_pid: int, results_fd: int, output_fd: int) -
         os.setsid()
         confinement.die_with_parent(server_pid)
         confinement.redirect(output_fd, results_fd)
+        # before the limit: what a driver takes for itself is not the model's doing
+        why_not_device(task.device)
         confinement.limit_memory(task.limits.memory_bytes)
+        limit_device_memory(task.device, task.limits.memory_bytes)
         torch.set_num_threads(task.threads)
         for event in walk(task):
             _write(results_fd, line(event))

@@ -23,10 +23,14 @@ WAIT_S = 1.0
 RECEIVE_BYTES = 65_536
 STDERR_TAIL_BYTES = 8_192
 
+# A library that asks for CUDA while it is imported must not start it in a process that is to fork. To be
+# deterministic, cuBLAS needs a workspace of a fixed size.
+CUDA = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
 # A model may read its environment: it is given what Python and the loader need, and no secret.
 PASSED_ON = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR"),
-    *("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES"),
 )
 
 
@@ -161,4 +165,4 @@ def environment_for(isa: Isa, threads: int) -> dict[str, str]:
     caps = cap_variables(isa) if isa in machine_isas() else {}
     counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     # OpenBLAS starts its threads at import, and a process with threads must not fork
-    return {**passed_on, **caps, **counts, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**passed_on, **caps, **counts, **CUDA, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -5,14 +5,14 @@ taken if that cell is pending. The server, which never runs a model, speaks `Ser
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.job import Limits
-from noisefloor.contract.lane import Isa, Threads
+from noisefloor.contract.lane import Device, Isa, Threads
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.subject import Subject
 
@@ -20,7 +20,7 @@ KILL = b"kill"
 
 
 class ShardTask(Value):
-    """The cells that share a process: one subject, one instruction cap, one thread count."""
+    """The cells that share a process: one subject, one device, one instruction cap, one thread count."""
 
     subject: Subject
     cells: tuple[CellTask, ...]
@@ -30,6 +30,16 @@ class ShardTask(Value):
     files: Path | None = None
     isa: Isa = "native"
     threads: Threads = 1
+
+    @model_validator(mode="after")
+    def _one_device(self) -> Self:
+        if len({cell.lane.device for cell in self.cells}) > 1:
+            raise ValueError("a process measures on one device: these cells have several")
+        return self
+
+    @property
+    def device(self) -> Device:
+        return self.cells[0].lane.device if self.cells else "cpu"
 
     def line(self) -> bytes:
         """One line of JSON. Only what differs from the defaults: `Seeds` tells given from assumed."""

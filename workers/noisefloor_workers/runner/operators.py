@@ -17,7 +17,6 @@ from noisefloor.contract.scheme import OPS, Edge, Mode
 from noisefloor.contract.subject import Subject
 from noisefloor_workers.flows import ops
 from noisefloor_workers.lanes.engine import Unsupported, bound
-from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.numerics.affine import ties
 from noisefloor_workers.numerics.compare import compare
 from noisefloor_workers.numerics.leaves import StructureMismatch, pairs
@@ -51,7 +50,6 @@ def measure(task: CellTask, *, subject: Subject, operator: Operator, analysis: A
     return CellResult(
         cell=task.cell,
         status=CellStatus.DONE,
-        environment=environment(),
         executed_engine=engine,
         inputs_digest=data.digest(drawn.x, drawn.upstream, drawn.scale, drawn.zero_point),
         duration_s=time.monotonic() - started_s,

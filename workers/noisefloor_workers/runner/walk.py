@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 
-from noisefloor.contract.measurement import CellResult, CellTask
+from noisefloor.contract.measurement import CellResult, CellTask, Environment
+from noisefloor_workers.flows.protocol import Unsupported
+from noisefloor_workers.lanes.device import hold
+from noisefloor_workers.lanes.environment import environment
+from noisefloor_workers.plugins import Kind, packages
 from noisefloor_workers.runner import operators
 from noisefloor_workers.runner.bench import Bench
 from noisefloor_workers.runner.messages import (
@@ -29,15 +33,20 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     subject cannot be loaded or run, all cells end for that reason.
     """
     yield SubjectStarted()
+    started_s = time.monotonic()
+    try:
+        hold(task.device)
+    except Unsupported as error:
+        yield from _all_end(task, error, started_s)
+        return
     operator = task.subject.operator
     if operator is not None:
         measure = partial(operators.measure, subject=task.subject, operator=operator, analysis=task.analysis)
-        yield from _each(task.cells, measure)
+        yield from _each(task, task.cells, measure)
         return
     yield Step(text=f"loading {task.subject.label}")
-    started_s = time.monotonic()
     try:
-        subject = load(task.subject, task.import_allow, task.files)
+        subject = load(task.subject, task.import_allow, task.files).on(task.device)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
         yield from _all_end(task, error, started_s)
         return
@@ -50,19 +59,19 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     for quantization, cells in groupby(
         in_walking_order(task.cells), key=lambda cell: cell.scheme.quantization
     ):
-        yield from _each(cells, partial(bench.measure, calibration=bench.calibration(quantization)))
+        yield from _each(task, cells, partial(bench.measure, calibration=bench.calibration(quantization)))
 
 
-def _each(cells: Iterable[CellTask], measure: Measure) -> Iterator[ChildEvent]:
+def _each(task: ShardTask, cells: Iterable[CellTask], measure: Measure) -> Iterator[ChildEvent]:
     for cell in cells:
         yield CellStarted(cell=cell.cell)
         yield Step(text=f"{cell.scheme.quantization.label} on {cell.lane.label}")
-        yield CellFinished(result=_measured(cell, measure))
+        yield CellFinished(result=_measured(task, cell, measure))
 
 
 def _all_end(task: ShardTask, error: BaseException, started_s: float) -> Iterator[CellFinished]:
     for cell in task.cells:
-        yield CellFinished(result=ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s))
+        yield CellFinished(result=_ended(error, task, cell, started_s))
 
 
 def in_walking_order(cells: tuple[CellTask, ...]) -> list[CellTask]:
@@ -73,12 +82,28 @@ def in_walking_order(cells: tuple[CellTask, ...]) -> list[CellTask]:
     return sorted(cells, key=lambda cell: first[cell.scheme.quantization.model_dump_json()])
 
 
-def _measured(cell: CellTask, measure: Measure) -> CellResult:
+def _measured(task: ShardTask, cell: CellTask, measure: Measure) -> CellResult:
     started_s = time.monotonic()
     try:
-        result = measure(cell)
+        result = measure(cell).replace(environment=_environment(task, cell))
         # names of outputs are the model's: what cannot be written as JSON must end here
         result.model_dump_json()
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
-        return ended_by(error, cell=cell.cell, duration_s=time.monotonic() - started_s)
+        return _ended(error, task, cell, started_s)
     return result
+
+
+def _ended(error: BaseException, task: ShardTask, cell: CellTask, started_s: float) -> CellResult:
+    duration_s = time.monotonic() - started_s
+    return ended_by(error, cell=cell.cell, environment=_environment(task, cell), duration_s=duration_s)
+
+
+def _environment(task: ShardTask, cell: CellTask) -> Environment:
+    """What the cell's figures depend on, with the packages of the plugins that it uses."""
+    named: list[tuple[Kind, str | None]] = [
+        ("subject", task.subject.zoo),
+        ("flow", cell.scheme.flow),
+        ("quantizer", cell.scheme.quantizer),
+    ]
+    named += [("metric", name) for name in task.analysis.metrics]
+    return environment(task.device, packages(named))

@@ -1,11 +1,13 @@
 """What a model is called with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
+
+from noisefloor.contract.lane import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +46,17 @@ class ModelInputs:
         return tuple(found)
 
     def copied(self) -> "ModelInputs":
-        return ModelInputs(
-            args=tuple(tensor.clone() for tensor in self.args),
-            kwargs={name: tensor.clone() for name, tensor in self.kwargs.items()},
-        )
+        return self._each(torch.clone)
+
+    def on(self, device: Device) -> "ModelInputs":
+        return self._each(lambda tensor: tensor.to(device))
 
     def to(self, dtype: torch.dtype) -> "ModelInputs":
         """In another precision; integers stay what they are."""
+        return self._each(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
-        def cast(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
+    def _each(self, changed: Callable[[torch.Tensor], torch.Tensor]) -> "ModelInputs":
         return ModelInputs(
-            args=tuple(cast(tensor) for tensor in self.args),
-            kwargs={name: cast(tensor) for name, tensor in self.kwargs.items()},
+            args=tuple(changed(tensor) for tensor in self.args),
+            kwargs={name: changed(tensor) for name, tensor in self.kwargs.items()},
         )

@@ -1,12 +1,13 @@
 """A subject as the flows take it: the float model and its data."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from noisefloor.contract.lane import Device
 from noisefloor.contract.subject import Inputs, Stage, Subject
 from noisefloor_workers.plugins import plugin
 from noisefloor_workers.subjects import architectures, data, imported, tensors, weights
@@ -27,6 +28,17 @@ class LoadedSubject:
     calibration: ModelInputs
     evaluation: ModelInputs
     inputs_digest: str
+
+    def on(self, device: Device) -> "LoadedSubject":
+        """The same with model and data on a device."""
+        if device == "cpu":
+            return self
+        return replace(
+            self,
+            model=self.model.to(device),
+            calibration=self.calibration.on(device),
+            evaluation=self.evaluation.on(device),
+        )
 
 
 def load(subject: Subject, import_allow: Iterable[str] = (), files: Path | None = None) -> LoadedSubject:
@@ -53,8 +65,9 @@ def load(subject: Subject, import_allow: Iterable[str] = (), files: Path | None 
             given[stage] = data.draw(source, stage) if drawn else tensors.inputs(source, stage, files)
     if model is None:
         raise AssertionError("the contract names each stage once")
+    model.eval()  # an exported graph gives nothing back
     return LoadedSubject(
-        model=model.eval(),
+        model=model,
         calibration=given["calibration"],
         evaluation=given["evaluation"],
         inputs_digest=data.digest(*given["calibration"], *given["evaluation"], also=weights_sha256),

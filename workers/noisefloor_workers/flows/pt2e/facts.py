@@ -74,8 +74,16 @@ class Stopwatch:
         self.elapsed_s = time.perf_counter() - self._started_s
 
 
-def _fact(metric: Metric, figure: Figure, note: str | None = None) -> Measurement:
-    return Measurement(edge=EDGE, place=GRAPH, metric=metric, figure=figure, note=note)
+def lowered(converted: GraphModule, kernels: int) -> tuple[Measurement, ...]:
+    """The share of a graph's quantized operations that this many quantized kernels compute."""
+    quantized = sum(map(is_quantized, quantizable(converted.graph)))
+    if not quantized:
+        return ()
+    return (_fact("lowered", Figure.finite(kernels / quantized), edge="reference->true"),)
+
+
+def _fact(metric: Metric, figure: Figure, note: str | None = None, edge: Edge = EDGE) -> Measurement:
+    return Measurement(edge=edge, place=GRAPH, metric=metric, figure=figure, note=note)
 
 
 def _quantize_nodes(graph: GraphModule) -> int:

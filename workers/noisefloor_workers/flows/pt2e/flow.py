@@ -183,6 +183,9 @@ class Pt2e(Flow):
         counts["prepare_s"], counts["convert_s"] = calibrated.prepare_s, conversion.convert_s
         return (*facts.measurements(counts), reloaded)
 
+    def facts_of_true(self, module: nn.Module) -> tuple[Measurement, ...]:
+        return facts.lowered(module.graph_module, module.kernels) if isinstance(module, Program) else ()
+
 
 def _graph(calibrated: Calibrated) -> GraphModule:
     return _as_graph(calibrated.module)

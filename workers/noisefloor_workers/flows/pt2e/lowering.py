@@ -38,6 +38,7 @@ TAKEN: dict[Engine, dict[Any, frozenset[torch.dtype]]] = {
     },
     "xnnpack": dict.fromkeys(LAYERS, frozenset({torch.int8})),
 }
+EDGE_LAYERS = LAYERS | {aten.convolution.default}  # which is what convolutions are for XNNPACK
 NEEDED_BY = "engine xnnpack"
 OWN: dict[Engine, str] = {"inductor": "x86_inductor", "xnnpack": "xnnpack"}
 DELEGATE = "XnnpackBackend"
@@ -50,6 +51,8 @@ class Program(nn.Module):
         super().__init__()
         self.graph_module = graph
         self.batch = batch
+        self.kernels = 0
+        """How many of its operations with a weight run as quantized kernels; known once it has run."""
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Any:
         inputs = ModelInputs(args=args, kwargs=kwargs)
@@ -80,7 +83,9 @@ class Compiled(Program):
             output = self._compiled(*inputs.args, **inputs.kwargs)
         shapes = tuple(tensor.shape for tensor in inputs)
         if written or shapes not in self._are_lowered:
-            _require_kernels("inductor", [name for code in written for name in KERNEL.findall(code)])
+            kernels = [name for code in written for name in KERNEL.findall(code)]
+            _require_kernels("inductor", kernels)
+            self.kernels = len(kernels)
             self._are_lowered.add(shapes)
         return output
 
@@ -97,7 +102,7 @@ class OnXnnpack(Program):
         shapes = tuple(tensor.shape for tensor in inputs)
         if shapes not in self._methods:
             with quiet():
-                self._methods[shapes] = _on_xnnpack(self.graph_module, inputs, self._threads)
+                self._methods[shapes], self.kernels = _on_xnnpack(self.graph_module, inputs, self._threads)
         return self._methods[shapes](list(inputs.in_order(self.graph_module)))
 
 
@@ -157,15 +162,18 @@ def _require_kernels(engine: Engine, kernels: list[str]) -> None:
         )
 
 
-def _on_xnnpack(graph: GraphModule, inputs: ModelInputs, threads: int) -> Callable[[list[Any]], Any]:
-    """Export for these shapes, hand to XNNPACK what it takes, and load the program."""
+def _on_xnnpack(
+    graph: GraphModule, inputs: ModelInputs, threads: int
+) -> tuple[Callable[[list[Any]], Any], int]:
+    """Export for these shapes, hand to XNNPACK what it takes, and load the program; and count its layers."""
     exir, runtime = executorch("exir", NEEDED_BY), executorch("runtime", NEEDED_BY)
     partitioning = executorch("backends.xnnpack.partition.xnnpack_partitioner", NEEDED_BY)
     bindings = executorch("extension.pybindings.portable_lib", NEEDED_BY)
     executorch("kernels.quantized", NEEDED_BY)  # quantize and dequantize, for what XNNPACK leaves
     program = torch.export.export(graph, inputs.args, dict(inputs.kwargs))
     edge = exir.to_edge_transform_and_lower(program, partitioner=[partitioning.XnnpackPartitioner()])
-    _require_kernels("xnnpack", _delegated(edge.exported_program().graph_module))
+    delegated = _delegated(edge.exported_program().graph_module)
+    _require_kernels("xnnpack", [node.name for node in delegated])
     if bindings._threadpool_get_thread_count() != threads:  # noqa: SLF001 - there is no other way
         bindings._unsafe_reset_threadpool(threads)  # noqa: SLF001 - nothing runs in it meanwhile
     buffer = edge.to_executorch().buffer
@@ -179,14 +187,14 @@ def _on_xnnpack(graph: GraphModule, inputs: ModelInputs, threads: int) -> Callab
         outputs = [output.clone() for output in method.execute(given)]
         return pytree.tree_unflatten(outputs, spec)
 
-    return run
+    return run, sum(getattr(node.target, "_op", None) in EDGE_LAYERS for node in delegated)
 
 
-def _delegated(graph: GraphModule) -> list[str]:
+def _delegated(graph: GraphModule) -> list[Node]:
     """The operations inside XNNPACK's parts of a graph whose activations are quantized."""
     parts: list[Any] = [part for part in graph.modules() if getattr(part, "backend_id", None) == DELEGATE]
     return [
-        node.name
+        node
         for part in parts
         for node in part.original_module.graph_module.graph.nodes
         if node.op == "call_function" and not is_quantize(node) and is_dequantize(node.all_input_nodes[0])
