@@ -13,10 +13,12 @@ from noisefloor.cli.options import (
     FormatOption,
     JobFile,
     JobId,
+    OfCheckout,
     Project,
     Token,
     Url,
     client,
+    here,
     new_key,
     read_job,
 )
@@ -34,10 +36,11 @@ def submit(
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
     wait: Annotated[bool, typer.Option(help="Print the results, exit with the verdict's code.")] = False,
+    git: OfCheckout = True,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Post a job. The file's project, if it names one, goes before --project."""
-    spec = read_job(job)
+    spec = here(read_job(job)) if git else read_job(job)
     with client(url, spec.project or project, token) as service:
         posted = service.submit(spec, idempotency_key=new_key())
         if wait:

@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import os
 import uuid
 from enum import StrEnum
 from importlib.util import find_spec
@@ -9,8 +10,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
 
 from noisefloor.client import Client
+from noisefloor.client.checkout import at_commit, checkout
 from noisefloor.contract.job import JobSpec
 from noisefloor.errors import InvalidRequestError, MissingExtraError, SettingsError
 from noisefloor.problems import invalid_request
@@ -31,6 +35,9 @@ Project = Annotated[str, typer.Option(envvar="NOISEFLOOR_PROJECT", help="Project
 Token = Annotated[str | None, typer.Option(envvar="NOISEFLOOR_TOKEN", help="Bearer token.", show_envvar=True)]
 FormatOption = Annotated[Format, typer.Option("--format", help="human or json")]
 JobFile = Annotated[str, typer.Argument(help="Job file, YAML or JSON; - reads standard input.")]
+OfCheckout = Annotated[
+    bool, typer.Option("--git/--no-git", help="Report the commit of the checkout around this folder.")
+]
 JobId = Annotated[str, typer.Argument(help="A job's id.")]
 
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
@@ -81,3 +88,11 @@ def read_job(path: str) -> JobSpec:
         return JobSpec.model_validate(document)
     except ValidationError as error:
         raise invalid_request(error.errors()) from None
+
+
+def here(spec: JobSpec) -> JobSpec:
+    """The job at the commit of the checkout around this folder; says aloud what is amiss with it."""
+    found = checkout(Path.cwd(), os.environ)
+    for note in found.notes:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[yellow]git:[/] {escape(note)}")
+    return at_commit(spec, found.git)
