@@ -17,7 +17,7 @@ from noisefloor.contract.base import Value
 from noisefloor.contract.job import MAX_ANCESTORS, Git, JobSpec
 
 SHOWN = 10
-DEEPEN = f"fetch-depth: {MAX_ANCESTORS} in GitHub, GIT_DEPTH: {MAX_ANCESTORS} in GitLab, git fetch --unshallow"
+DEEPEN = f"GitHub: fetch-depth: {MAX_ANCESTORS}; GitLab: GIT_DEPTH: {MAX_ANCESTORS}; git fetch --unshallow"
 
 
 class Checkout(Value):
