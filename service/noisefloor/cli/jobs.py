@@ -22,8 +22,10 @@ from noisefloor.cli.options import (
     new_key,
     read_job,
 )
-from noisefloor.cli.report import Report, print_json, print_report
+from noisefloor.cli.report import print_json, print_report
 from noisefloor.client import Client
+from noisefloor.contract.policy import Policy
+from noisefloor.contract.report import Report
 from noisefloor.contract.resources import JobView
 from noisefloor.contract.verdict import Verdict
 
@@ -139,6 +141,9 @@ def report_of(service: Client, job: JobView) -> Report:
         name=job.name,
         verdict=job.verdict,
         message=job.verdict_message,
+        git=job.git,
+        policy=job.spec.policy if job.spec is not None else Policy(),
+        url=page_of(service, job.id),
         cells=cells,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
     )

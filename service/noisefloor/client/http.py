@@ -1,20 +1,24 @@
 """The service, over HTTP, in the contract's words."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from noisefloor.contract.base import Value
-from noisefloor.contract.job import JobSpec
+from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
+from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0
 PAGE = 200
+PAUSES_S = (1.0, 4.0)
 
 View = TypeVar("View", bound=Value)
 
@@ -58,6 +62,30 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         body = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return JobView.model_validate(self._ask("POST", "/jobs", json=body, headers=headers))
+
+    def push(self, measured: MeasuredJob, *, idempotency_key: str) -> JobView:
+        """Hand over a job with its results, measured elsewhere: the settled job, judged by the service.
+
+        Where the service does not answer it is asked again, for the key makes it one job.
+        """
+        body = measured.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        headers = {"Idempotency-Key": idempotency_key}
+        for pause_s in PAUSES_S:
+            try:
+                return JobView.model_validate(self._ask("POST", "/results", json=body, headers=headers))
+            except NoisefloorError as error:
+                if error.status != UnavailableError.status:
+                    raise
+                time.sleep(pause_s)
+        return JobView.model_validate(self._ask("POST", "/results", json=body, headers=headers))
+
+    def jobs(
+        self, *, status: JobStatus | None = None, branch: str | None = None, limit: int | None = None
+    ) -> Iterator[JobView]:
+        """Jobs without their specs, newest first, at most `limit` of them."""
+        given = {"status": status, "branch": branch, "limit": min(limit or PAGE, PAGE)}
+        params = {name: value for name, value in given.items() if value is not None}
+        return islice(self._pages("/jobs", params, JobView), limit)
 
     def job(self, job_id: str, *, wait_s: float = 0) -> JobView:
         """One job; waits until it is settled, at most `wait_s`."""

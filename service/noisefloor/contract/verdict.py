@@ -31,6 +31,10 @@ class Verdict(StrEnum):
         return codes.get(self, 0)
 
 
+# What the gate refused is no baseline: a regression must not become the norm by being run twice.
+ACCEPTED = (Verdict.PASS, Verdict.WARN, Verdict.ACKNOWLEDGED, Verdict.NO_BASELINE)
+
+
 class Baseline(Value):
     """The accepted measurement that a series is judged against, and where it came from."""
 

@@ -7,10 +7,8 @@ from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import JobStatus
-from noisefloor.contract.verdict import Verdict
+from noisefloor.contract.verdict import ACCEPTED
 from noisefloor.store.tables import Environment, Finding, Job, Measurement
-
-ACCEPTED = (Verdict.PASS, Verdict.WARN, Verdict.ACKNOWLEDGED, Verdict.NO_BASELINE)
 
 
 @dataclass(frozen=True, kw_only=True)
