@@ -1,4 +1,4 @@
-"""A report as SARIF 2.1.0: a result of each finding that is no pass, and one of a verdict that has none."""
+"""A report as SARIF 2.1.0: a result of each finding that is no pass, and one of a verdict that is graver."""
 
 import json
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from noisefloor.identity import canonical, digest
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 PASSED = {Verdict.PASS, Verdict.ACKNOWLEDGED}
 VERDICT_RULE = "verdict"
+FINGERPRINT = "noisefloorSeries/v1"
 RULES = {
     "floor_db": "The SQNR is at or above its floor",
     "max_drop_db": "The SQNR has not dropped by more than is allowed against its baseline",
@@ -31,9 +32,11 @@ RULES = {
 
 def sarif(report: Report, *, location: str | None = None) -> str:
     """The document. `location` is the file that results point at: code scanning shows none without one."""
-    results = list(_results(report))
-    if not results and report.verdict not in PASSED:
-        results = [_result(VERDICT_RULE, report.verdict, report.message, at=report.name or "job", key="")]
+    found = list(_found(report))
+    results = [_of(*one) for one in found]
+    worst = max((finding.verdict.severity for _, _, finding in found), default=0)
+    if worst < report.verdict.severity and report.verdict not in PASSED:
+        results.append(_result(VERDICT_RULE, report.verdict, report.message, at=report.name or "job"))
     physical = {"artifactLocation": {"uri": location}, "region": {"startLine": 1}} if location else None
     for result in results:
         if physical is not None:
@@ -58,22 +61,21 @@ def sarif(report: Report, *, location: str | None = None) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _results(report: Report) -> Iterator[dict[str, Any]]:
+def _found(report: Report) -> Iterator[tuple[CellView, MeasurementView | None, Finding]]:
     for cell in report.cells:
-        if cell.finding is not None and cell.finding.verdict not in PASSED:
-            yield _of(cell, None, cell.finding)
-        for measurement in cell.measurements:
-            if measurement.finding is not None and measurement.finding.verdict not in PASSED:
-                yield _of(cell, measurement, measurement.finding)
+        for about in (None, *cell.measurements):
+            finding = cell.finding if about is None else about.finding
+            if finding is not None and finding.verdict not in PASSED:
+                yield cell, about, finding
 
 
 def _of(cell: CellView, measured: MeasurementView | None, finding: Finding) -> dict[str, Any]:
     at = label(cell)
     if measured is not None:
         at += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
-    threads = cell.lane.threads
-    key = f"{measured.series}/{threads}" if measured is not None else digest(canonical(at))
-    result = _result(finding.rule, finding.verdict, f"{at}: {finding.message}", at=at, key=key)
+    result = _result(finding.rule, finding.verdict, f"{at}: {finding.message}", at=at)
+    if measured is not None:
+        result["partialFingerprints"][FINGERPRINT] = f"{measured.series}/{cell.lane.threads}"
     figures = {
         "sqnr_db": measured.figure.model_dump(mode="json") if measured is not None else None,
         "floor_db": finding.floor_db,
@@ -85,11 +87,11 @@ def _of(cell: CellView, measured: MeasurementView | None, finding: Finding) -> d
     return result
 
 
-def _result(rule: str, verdict: Verdict, message: str, *, at: str, key: str) -> dict[str, Any]:
+def _result(rule: str, verdict: Verdict, message: str, *, at: str) -> dict[str, Any]:
     return {
         "ruleId": rule,
         "level": "warning" if verdict is Verdict.WARN else "error",
         "message": {"text": message},
         "locations": [{"logicalLocations": [{"fullyQualifiedName": at}]}],
-        "partialFingerprints": {"noisefloorSeries/v1": key or digest(canonical(at))},
+        "partialFingerprints": {FINGERPRINT: digest(canonical(at))},
     }
