@@ -25,7 +25,7 @@ class Repository:
         """A new commit on what is checked out: its sha."""
         self._minute += 1
         with (self.folder / name).open("a") as file:
-            file.write(f"{self._minute}\n")
+            file.write(f"# {self._minute}\n")
         self.git("add", name)
         self.git("commit", "--quiet", "--message", f"{name} {self._minute}")
         return self.head

@@ -23,6 +23,7 @@ from noisefloor.cli.options import (
     new_key,
     read_job,
     require_torch,
+    settings,
 )
 from noisefloor.cli.report import print_json, print_report
 from noisefloor.contract.budget import budgets
@@ -64,12 +65,12 @@ def run(
     require_torch()
     spec = here(read_job(job)) if git else read_job(job)
     imported = tuple(s.import_.partition(":")[0] for s in spec.subjects if s.import_ is not None)
-    settings = Settings(import_allow=imported)
-    settings = settings.model_copy(update={"files": settings.files or Path.cwd()})
+    given = settings(import_allow=imported)
+    given = given.model_copy(update={"files": given.files or Path.cwd()})
     project = spec.project or project
-    check(spec, project=project, settings=settings)
+    check(spec, project=project, settings=given)
     if not push:
-        measured = report(spec, project, _measured(spec, settings))
+        measured = report(spec, project, _measured(spec, given))
         if format is Format.JSON:
             print_json(measured)
         else:
@@ -77,21 +78,21 @@ def run(
         raise typer.Exit(measured.verdict.exit_code)
     with client(url, project, token) as service:
         service.jobs(limit=1)  # whoever cannot push is told before anything is measured
-        results = _measured(spec, settings)
+        results = _measured(spec, given)
         handed = MeasuredJob(job=spec, results=tuple(results.values()))
         pushed = service.push(handed, idempotency_key=new_key())
         print_result(service, pushed, format)
         raise typer.Exit(pushed.verdict.exit_code)
 
 
-def _measured(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
+def _measured(spec: JobSpec, given: Settings) -> dict[int, CellResult]:
     try:
-        return measure(spec, settings)
+        return measure(spec, given)
     except RunnerUnavailable as error:
         raise UnavailableError(str(error)) from None
 
 
-def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
+def measure(spec: JobSpec, given: Settings) -> dict[int, CellResult]:
     """The result of each cell, by its ordinal."""
     results: dict[int, CellResult] = {}
     with Console(stderr=True).status("starting") as status, Runners() as runners:
@@ -108,8 +109,8 @@ def measure(spec: JobSpec, settings: Settings) -> dict[int, CellResult]:
                 cells=tuple(CellTask(cell=str(c.ordinal), scheme=c.scheme, lane=c.lane) for c in shard.cells),
                 limits=spec.limits,
                 analysis=spec.analysis,
-                import_allow=settings.import_allow,
-                files=settings.files,
+                import_allow=given.import_allow,
+                files=given.files,
             )
             for result in runners.take(shard.isa, shard.threads).run(task, show):
                 results[int(result.cell)] = result
