@@ -19,7 +19,8 @@ if [ -n "${NOISEFLOOR_URL:-}" ] && [ -n "${BASELINE_FILE:-}" ]; then
   fail "Give either url, where the service judges, or baseline-file."
 fi
 
-mkdir -p "$results"
+rm -rf "$results"
+mkdir "$results"
 report="$results/report.json"
 measure=(noisefloor run --format json)
 gate=(noisefloor gate "$report" --location "$JOB")
@@ -32,10 +33,8 @@ if [ ! -s "$report" ]; then
 fi
 
 code=0
-"${gate[@]}" --format junit >"$results/junit.xml" || code=$?
-"${gate[@]}" --format sarif >"$results/noisefloor.sarif" || code=$?
-"${gate[@]}" --format markdown >"$results/summary.md" || code=$?
-"${gate[@]}" || code=$?
+"${gate[@]}" --write "junit=$results/junit.xml" --write "sarif=$results/noisefloor.sarif" \
+  --write "markdown=$results/summary.md" || code=$?
 if [ ! -s "$results/summary.md" ]; then
   fail "The results could not be judged: the log of this step says why."
 fi

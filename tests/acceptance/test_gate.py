@@ -14,7 +14,7 @@ import yaml
 from tests.acceptance.test_seed_matrix import cli
 from tests.reports import failed, reported
 from tests.repositories import Repository
-from tests.samples import job
+from tests.samples import job, small_data
 from tests.service import LiveService
 
 from noisefloor.cli.main import run
@@ -99,6 +99,14 @@ def test_a_report_alone_has_its_own_verdict(tmp_path: Path, verb: Verb, report: 
     assert verb("gate", str(write(tmp_path / "fresh.json", report)))[0] == code
 
 
+def test_formats_are_written_to_files_as_they_are_printed(tmp_path: Path, saved: Path, verb: Verb) -> None:
+    formats = FORMATS[1:]
+    writes = [part for name in formats for part in ("--write", f"{name}={tmp_path}/{name}")]
+    assert verb("gate", str(saved), *writes)[0] == 3
+    for name in formats:
+        assert (tmp_path / name).read_text() == verb("gate", str(saved), "--format", name)[1]
+
+
 def test_a_full_disk_is_no_verdict(saved: Path) -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "noisefloor.cli", "gate", str(saved), "--format", "junit"]
@@ -123,6 +131,9 @@ def test_what_is_told_is_utf_8_whatever_the_terminals_encoding_is(saved: Path) -
         (["{saved}", "--baseline-file", "{job}"], "unknown key"),
         (["0" * 26, "--url", "http://127.0.0.1:9"], "no service answers"),
         (["{saved}", "--format", "yaml"], "Invalid value"),
+        (["{saved}", "--write", "yaml=x"], "json, junit, sarif, markdown"),
+        (["{saved}", "--write", "junit"], "FORMAT=FILE"),
+        (["{saved}", "--write", "junit=/nowhere/x"], "cannot be written"),
     ],
 )
 def test_what_cannot_be_evaluated_exits_with_2(
@@ -185,11 +196,20 @@ def test_a_job_submitted_without_git_names_no_commit(
     assert (without["sha"], without["branch"], without["ancestors"]) == (None, None, [])
 
 
-def test_whoever_cannot_push_is_told_before_anything_is_measured(
-    checkout: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(checkout.folder)
-    ran = cli("run", "job.yaml", "--push", "--url", "http://127.0.0.1:9")
+@pytest.mark.parametrize("option", [["--url", "http://127.0.0.1:9"], []])
+def test_whoever_cannot_push_is_told_before_anything_is_measured(tmp_path: Path, option: list[str]) -> None:
+    (tmp_path / "telltale.py").write_text("open('measured', 'w').close()\ndef build(): ...\n")
+    subject = {"import": "telltale:build", "data": small_data()}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job(subjects=[subject])))
+    push = ["--push"] if option else []
+    ran = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "run", "job.yaml", *push, *option],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ran.returncode == 2
-    assert "no service answers" in ran.stderr
-    assert "cells" not in ran.stderr
+    assert ("no service answers" in ran.stderr) is bool(option)
+    assert (tmp_path / "measured").exists() is not bool(option)

@@ -77,7 +77,7 @@ def run(
             print_report(measured)
         raise typer.Exit(measured.verdict.exit_code)
     with client(url, project, token) as service:
-        service.jobs(limit=1)  # whoever cannot push is told before anything is measured
+        next(service.jobs(limit=1), None)  # whoever cannot push is told before anything is measured
         results = _measured(spec, given)
         handed = MeasuredJob(job=spec, results=tuple(results.values()))
         pushed = service.push(handed, idempotency_key=new_key())
