@@ -1,6 +1,7 @@
 """The service, over HTTP, in the contract's words."""
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -12,11 +13,21 @@ import httpx
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
-from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
+from noisefloor.contract.resources import (
+    CellView,
+    EnvironmentView,
+    FieldError,
+    JobView,
+    Page,
+    Problem,
+    SeriesView,
+    Trend,
+)
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0
+WAIT_S = 30.0
 PAGE = 200
 PAUSES_S = (1.0, 4.0)
 
@@ -91,6 +102,14 @@ class Client:
         """One job; waits until it is settled, at most `wait_s`."""
         return JobView.model_validate(self._ask("GET", f"/jobs/{job_id}", params={"wait": wait_s}))
 
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobView:
+        """The job once it is settled. Raises `UnavailableError` where it is not after `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s if timeout_s is not None else math.inf
+        while not (job := self.job(job_id, wait_s=_until(deadline_s))).status.settled:
+            if time.monotonic() >= deadline_s:
+                raise UnavailableError(f"job {job_id} is still {job.status} after {timeout_s:g} s")
+        return job
+
     def progress(self, job_id: str) -> Iterator[dict[str, Any]]:
         """The job's events until it is settled: the fields of a JobView without its spec."""
         path = f"/v1/projects/{self.project}/jobs/{job_id}/events"
@@ -112,6 +131,14 @@ class Client:
     def layers(self, job_id: str, cell_id: str) -> LayerView:
         """Where in the model a cell's error comes from."""
         return LayerView.model_validate(self._ask("GET", f"/jobs/{job_id}/cells/{cell_id}/layers"))
+
+    def environment(self, key: str) -> EnvironmentView:
+        """What a cell was measured under, by the key that the cell gives."""
+        return EnvironmentView.model_validate(self._request("GET", f"/v1/environments/{key}"))
+
+    def series(self, filters: Mapping[str, Any]) -> tuple[SeriesView, ...]:
+        """The series that the filters find, by what identifies them."""
+        return tuple(self._pages("/series", filters, SeriesView))
 
     def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
         """The lines that the filters find."""
@@ -136,8 +163,11 @@ class Client:
                 return
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
+        return self._request(method, f"/v1/projects/{self.project}{path}", **options)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = self._http.request(method, f"/v1/projects/{self.project}{path}", **options)
+            response = self._http.request(method, path, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(error) from None
         if response.is_error:
@@ -151,6 +181,10 @@ class Client:
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"no service answers at {self.url} ({error}); `noisefloor up` starts one")
+
+
+def _until(deadline_s: float) -> float:
+    return min(WAIT_S, max(0.0, deadline_s - time.monotonic()))
 
 
 def _refusal(response: httpx.Response) -> NoisefloorError:
