@@ -124,6 +124,12 @@ def test_results_that_are_not_those_of_the_job_are_named(
     assert api.get(JOBS).json()["items"] == []
 
 
+def test_an_engine_that_no_column_holds_is_refused(api: httpx.Client) -> None:
+    document = measured(result("0"))
+    document["results"][0]["executed_engine"] = "x" * 33
+    problem(api.post(RESULTS, json=document), 422, "invalid-request")
+
+
 def test_a_result_that_has_not_ended_is_refused(api: httpx.Client) -> None:
     document = measured(result("0"))
     document["results"][0]["status"] = "queued"

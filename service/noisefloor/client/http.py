@@ -28,6 +28,7 @@ from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableE
 
 TIMEOUT_S = 90.0
 WAIT_S = 30.0
+POLL_S = 0.2
 PAGE = 200
 PAUSES_S = (1.0, 4.0)
 
@@ -108,6 +109,7 @@ class Client:
         while not (job := self.job(job_id, wait_s=_until(deadline_s))).status.settled:
             if time.monotonic() >= deadline_s:
                 raise UnavailableError(f"job {job_id} is still {job.status} after {timeout_s:g} s")
+            time.sleep(POLL_S)  # a service with too many who wait answers at once
         return job
 
     def progress(self, job_id: str) -> Iterator[dict[str, Any]]:

@@ -47,8 +47,9 @@ class Loss(Value):
         if self.drop_db is not None and self.drop_db > 0:
             return self.drop_db
         value = self.figure.value if self.figure is not None else None
-        below = self.floor_db is not None and value is not None and value < self.floor_db
-        return self.floor_db - value if below else None  # type: ignore[operator]  # below: both are there
+        if self.floor_db is None or value is None or value >= self.floor_db:
+            return None
+        return self.floor_db - value
 
 
 class Summary(Value):
