@@ -1,6 +1,7 @@
 """Results that were measured elsewhere, on both databases."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -148,15 +149,21 @@ def test_a_model_that_this_service_may_not_load_is_recorded_but_not_run_again(ap
     problem(api.post(f"{JOBS}/{pushed.json()['id']}/retry"), 422, "not-allowed")
 
 
-def test_results_may_be_larger_than_other_bodies(engine: Engine, settings: Settings) -> None:
+@pytest.fixture
+def narrow(engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
+    """A service that takes a kilobyte, and four of results."""
     small = settings.model_copy(update={"max_body_bytes": 1024, "max_results_bytes": 4096})
+    with serving(small, engine) as client:
+        client.headers["Content-Type"] = "application/json"
+        yield client
+
+
+def test_results_may_be_larger_than_other_bodies(narrow: httpx.Client) -> None:
     padded = json.dumps(measured(result("0"))).ljust(4096)
-    with serving(small, engine) as api:
-        api.headers["Content-Type"] = "application/json"
-        assert api.post(RESULTS, content=padded).status_code == 201
-        problem(api.post(RESULTS, content=f"{padded} "), 413, "body-too-large")
-        for path in (JOBS, f"{RESULTS}/"):
-            problem(api.post(path, content=padded), 413, "body-too-large")
+    assert narrow.post(RESULTS, content=padded).status_code == 201
+    problem(narrow.post(RESULTS, content=f"{padded} "), 413, "body-too-large")
+    for path in (JOBS, f"{RESULTS}/"):
+        problem(narrow.post(path, content=padded), 413, "body-too-large")
 
 
 PLACES = [*result("0").model_dump(), "sums", "figure", "place", "edge", "metric"]
