@@ -87,3 +87,13 @@ def test_cells_that_differ_in_threads_alone_are_held_each_against_its_own() -> N
 def test_a_report_reads_back_as_it_was_written() -> None:
     written = reported(41.5, failed(1), git={"branch": "main"})
     assert Report.model_validate_json(written.model_dump_json(by_alias=True)) == written
+
+
+def test_a_metric_that_is_not_judged_may_go() -> None:
+    (measured,) = result("0").measurements
+    fact = measured.replace(metric="prepare_s", place="graph", sums=None)
+    coverage = fact.replace(metric="coverage", figure=Figure.finite(1.0))
+    saved = reported(result("0", measurements=(measured, fact, coverage)))
+    assert judged(reported(41.5), saved).verdict is Verdict.PASS
+    asked = {"rules": {"max_drop_db": 0.5, "coverage_min": 0.9}}
+    assert judged(reported(41.5, policy=asked), saved).verdict is Verdict.REGRESSED

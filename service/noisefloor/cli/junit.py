@@ -12,7 +12,7 @@ from xml.etree.ElementTree import (
     tostring,
 )
 
-from noisefloor.contract.measurement import SQNR
+from noisefloor.contract.measurement import SQNR, amount
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
@@ -96,7 +96,7 @@ def _properties(cell: CellView) -> Iterator[tuple[str, str]]:
     yield "engine", cell.lane.engine
     for m in cell.measurements:
         what = f"{m.edge} {m.place}"
-        yield f"{what} {m.metric}", str(m.figure)
+        yield f"{what} {m.metric}", amount(m.figure, m.metric)
         if m.finding is not None:
             limits = {"floor_db": m.finding.floor_db, "drop_db": m.finding.drop_db}
             yield from ((f"{what} {name}", f"{db:.3f}") for name, db in limits.items() if db is not None)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from noisefloor import plan
+from noisefloor.contract.measurement import SQNR
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import ACCEPTED, Baseline, Verdict
@@ -87,5 +88,11 @@ def _with_findings(cell: CellView, found: CellFindings) -> CellView:
 
 
 def _missing(report: Report, saved: Report) -> list[str]:
+    """Series of what is judged: a time or a plugin's metric that is not there any more is no loss."""
+    judged_metrics = {SQNR} if report.policy.rules.coverage_min is None else {SQNR, "coverage"}
     present = {line for line, _, _ in lines(report)}
-    return [f"{label(cell)} · {m.edge} · {m.place}" for line, cell, m in lines(saved) if line not in present]
+    return [
+        f"{label(cell)} · {m.edge} · {m.place}"
+        for line, cell, m in lines(saved)
+        if line not in present and m.metric in judged_metrics
+    ]
