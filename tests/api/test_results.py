@@ -8,8 +8,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from tests.api.test_problems import json_values, problem
+from tests.ci.suites import suite
 from tests.conftest import serving
 from tests.measuring import claimed, finish
 from tests.samples import job, result, small_data
@@ -18,7 +19,8 @@ from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import Layer, LayerReport
 from noisefloor.contract.measurement import CellResult
 from noisefloor.settings import Settings
-from noisefloor.store.session import writing
+from noisefloor.store import tables
+from noisefloor.store.session import reading, writing
 from noisefloor.workflow.execute import claim
 
 PROJECT = "/v1/projects/demo"
@@ -139,6 +141,18 @@ def test_a_result_that_has_not_ended_is_refused(api: httpx.Client) -> None:
 
 def test_a_job_of_another_project_is_refused(api: httpx.Client) -> None:
     problem(api.post(RESULTS, json=measured(result("0"), project="other")), 422, "invalid-request")
+
+
+def test_results_that_name_a_suite_decide_its_status(api: httpx.Client, engine: Engine) -> None:
+    api.put(f"{PROJECT}/suites/int8", json=suite(run="external", job=None))
+    document = measured(result("0"), suite="int8", git={"sha": "ab" * 20, "branch": "main"})
+    pushed = api.post(RESULTS, json=document)
+    assert pushed.status_code == 201, pushed.text
+    with reading(engine) as session:
+        (sent,) = session.scalars(select(tables.Delivery))
+    told = sent.announcement
+    assert (told["job"], told["suite"], told["verdict"]) == (pushed.json()["id"], "int8", "pass")
+    problem(api.post(RESULTS, json=measured(result("0"), suite="none")), 422, "invalid-request")
 
 
 def test_a_model_that_this_service_may_not_load_is_recorded_but_not_run_again(api: httpx.Client) -> None:
