@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
     max_body_bytes: int = Field(default=2**20, ge=1024)
+    max_results_bytes: int = Field(
+        default=64 * 2**20, ge=1024, description="of results that were measured elsewhere, with their layers"
+    )
     max_waiters: int = Field(default=16, ge=1, description="requests that may wait or stream at once")
     max_hook_bytes: int = Field(default=25 * 2**20, ge=1024, description="GitHub sends 25 MB at most")
     public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+[^\s?#/]$")] | None = Field(

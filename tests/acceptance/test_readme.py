@@ -1,15 +1,19 @@
 """What the documents say is so."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.service import ROOT, LiveService
 from typer.main import get_command
 
 from noisefloor import errors
 from noisefloor.cli.main import app
-from noisefloor.client.http import RefusedError
+from noisefloor.client import Client, RefusedError
 
 README = (ROOT / "README.md").read_text()
 
@@ -41,3 +45,35 @@ def test_the_verbs_that_the_readme_names_exist() -> None:
     verbs = set(re.findall(r"^noisefloor ([a-z]+)", README, re.MULTILINE))
     assert verbs
     assert verbs <= set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+CLIENT = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)
+
+
+def test_the_clients_example_runs(live_service: LiveService) -> None:
+    (example,) = CLIENT
+    code = example.replace("http://127.0.0.1:8642", live_service.url)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    verdict, *figures = ran.stdout.splitlines()
+    assert verdict.startswith("pass")
+    assert [line.split()[:2] for line in figures] == [["x86", "float32->true"], ["onednn", "float32->true"]]
+
+
+def test_users_see_the_clients_types(tmp_path: Path) -> None:
+    (example,) = CLIENT
+    (tmp_path / "example.py").write_text(f"{example}\nreveal_type(cell.measurements[0].figure.value)\n")
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "MYPY_CACHE_DIR": str(ROOT / ".mypy_cache" / "users")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 'Revealed type is "float | None"' in checked.stdout, checked.stdout
+    assert "Success" in checked.stdout
+
+
+def test_the_client_documents_every_method() -> None:
+    documented = set(re.findall(r"`([a-z]+)\(", (ROOT / "docs" / "client.md").read_text()))
+    assert documented == {name for name in vars(Client) if not name.startswith("_")}

@@ -384,7 +384,7 @@ def test_a_retried_job_is_pending_again_and_then_ends(outbox: Outbox, github: Gi
     outbox.measure(lambda cell: result(cell, status="failed", reason="why", measurements=()))
     outbox.send()
     with writing(outbox.engine) as session:
-        retry(session, session.scalars(select(tables.Job)).one(), LocalDispatch())
+        retry(session, session.scalars(select(tables.Job)).one(), outbox.settings, LocalDispatch())
     outbox.send()
     assert github.statuses[sha(1), "noisefloor/int8"] == "pending"
     outbox.measure()

@@ -282,7 +282,7 @@ def test_retry_measures_again_only_what_failed(
         for answer in (result(good), failed):
             record(session, shard_id=held.shard_id, attempt=held.attempt, result=answer)
         assert posted.verdict == Verdict.ERROR
-        retry(session, posted, dispatch)
+        retry(session, posted, settings, dispatch)
         again = claimed(session)
         assert [cell.cell for cell in again.cells] == [bad]
         finish(session, again)
@@ -296,10 +296,10 @@ def test_retry_of_a_running_job_or_of_one_without_failures_is_a_conflict(
     with writing(engine) as session:
         posted = post(session, settings, spec())
         with pytest.raises(ConflictError, match="queued"):
-            retry(session, posted, dispatch)
+            retry(session, posted, settings, dispatch)
         finish(session, claimed(session))
         with pytest.raises(ConflictError, match="no cell that failed"):
-            retry(session, posted, dispatch)
+            retry(session, posted, settings, dispatch)
 
 
 class Branch:

@@ -61,3 +61,11 @@ def test_what_is_not_finite_has_no_budget() -> None:
     assert measured[0].sums is not None
     broken = measured[0].replace(sums=measured[0].sums.replace(nonfinite_actual=1))
     assert budgets([broken, *measured[1:]]) == ()
+
+
+@pytest.mark.parametrize("exponent", [510, 600, 10**400])
+def test_a_step_with_noise_beyond_all_floats_has_no_budget(exponent: int) -> None:
+    _, measured = chain()
+    assert measured[1].sums is not None
+    far = measured[1].replace(sums=measured[1].sums.replace(err_sq=1e300, err_exp=exponent))
+    assert budgets([measured[0], far, *measured[2:]]) == ()

@@ -15,6 +15,7 @@ from noisefloor.api import (
     hooks,
     jobs,
     policies,
+    results,
     series,
     suites,
 )
@@ -38,7 +39,7 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for part in (health, jobs, series, policies, baselines, gates, suites, hooks, deliveries):
+    for part in (health, jobs, results, series, policies, baselines, gates, suites, hooks, deliveries):
         app.include_router(part.router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))

@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -39,6 +39,7 @@ ServiceDep = Annotated[Service, Depends(service)]
 ProjectName = Annotated[Name, Path(description="namespace of series and jobs")]
 JobId = Annotated[Identifier, Path()]
 Limit = Annotated[int, Query(ge=1, le=500)]
+IdempotencyKey = Annotated[str | None, Header(max_length=200, pattern=r"^[\x21-\x7e]+$")]
 Cursor = Annotated[Identifier | None, Query()]
 
 

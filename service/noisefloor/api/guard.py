@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+import re
 from http.cookies import SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,7 @@ from noisefloor.settings import Settings
 OPEN_PATHS = {"/healthz", "/readyz", "/login"}
 OPEN_PREFIX = "/static/"
 HOOKS_PREFIX = "/v1/hooks/"  # signed: they are authenticated by what they bring
+RESULTS = re.compile("/v1/projects/[^/]+/results")
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -26,6 +28,7 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.max_body_bytes, self.max_hook_bytes = settings.max_body_bytes, settings.max_hook_bytes
+        self.max_results_bytes = settings.max_results_bytes
         self.token = settings.token.get_secret_value() if settings.token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +40,7 @@ class Guard:
         try:
             self._check_origin(scope["method"], headers)
             self._check_token(scope["path"], headers)
-            limit = self.max_hook_bytes if scope["path"].startswith(HOOKS_PREFIX) else self.max_body_bytes
+            limit = self._limit_bytes(scope["path"])
             body = b"" if scope["method"] in SAFE_METHODS else await _whole_body(receive, limit)
         except UnauthorizedError as error:
             await _ask_for_login(scope, headers, error)(scope, receive, send)
@@ -46,6 +49,11 @@ class Guard:
             await problem_response(error)(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), send)
+
+    def _limit_bytes(self, path: str) -> int:
+        if path.startswith(HOOKS_PREFIX):
+            return self.max_hook_bytes
+        return self.max_results_bytes if RESULTS.fullmatch(path) else self.max_body_bytes
 
     def _check_origin(self, method: str, headers: Headers) -> None:
         host = headers.get("host", "")

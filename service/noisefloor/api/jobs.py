@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from noisefloor.api.dependencies import (
     Cursor,
+    IdempotencyKey,
     JobId,
     Limit,
     ProjectName,
@@ -40,7 +41,7 @@ def post_job(
     spec: JobSpec,
     to: ServiceDep,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(max_length=200, pattern=r"^[\x21-\x7e]+$")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Accept a job: subjects × schemes × lanes."""
     with writing(to.engine) as session:
@@ -143,7 +144,7 @@ def cancel_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
 def retry_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """Measure the cells again that failed or were cancelled."""
     with writing(to.engine) as session:
-        job = retry(session, found_job(session, project, job_id), to.dispatch)
+        job = retry(session, found_job(session, project, job_id), to.settings, to.dispatch)
         return job_view(session, job, to.dispatch.waiting_for())
 
 

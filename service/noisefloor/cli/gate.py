@@ -1,39 +1,122 @@
 """gate: the verdict as an exit code."""
 
 import contextlib
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from noisefloor.cli.jobs import follow, page_of, report_of
-from noisefloor.cli.options import (
-    DEFAULT_PROJECT,
-    DEFAULT_URL,
-    Format,
-    FormatOption,
-    JobId,
-    Project,
-    Token,
-    Url,
-    client,
-)
-from noisefloor.cli.report import print_json, print_verdict
+from noisefloor.cli.jobs import follow, report_of
+from noisefloor.cli.junit import junit
+from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Project, Token, Url, client, read
+from noisefloor.cli.report import print_verdict
+from noisefloor.cli.sarif import sarif
+from noisefloor.contract.report import Report
+from noisefloor.errors import InvalidRequestError
+from noisefloor.gate.saved import judged
+from noisefloor.gate.summary import markdown, summary
+
+JOB_ID = re.compile("[0-9a-f]{26,32}")
+
+
+class GateFormat(StrEnum):
+    """How a verdict is told."""
+
+    HUMAN = "human"
+    JSON = "json"
+    JUNIT = "junit"
+    SARIF = "sarif"
+    MARKDOWN = "markdown"
+
+
+DOCUMENTS = tuple(one.value for one in GateFormat if one is not GateFormat.HUMAN)
+
+Target = Annotated[
+    str, typer.Argument(help="A job's id, or a report of `run --format json`; - reads standard input.")
+]
+BaselineFile = Annotated[
+    str | None, typer.Option(help="A saved report to hold this one against, under its job's policy.")
+]
+Write = Annotated[list[str] | None, typer.Option(help="FORMAT=FILE: tell it in a file as well. Repeatable.")]
+Location = Annotated[str | None, typer.Option(help="File in the repository that SARIF results point at.")]
 
 
 def gate(
-    job_id: JobId,
+    target: Target = "-",
+    baseline_file: BaselineFile = None,
     url: Url = DEFAULT_URL,
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
-    format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
+    location: Location = None,
+    write: Write = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        GateFormat, typer.Option("--format", help="human, json, junit, sarif or markdown")
+    ] = GateFormat.HUMAN,
 ) -> None:
-    """Wait for a job's verdict: exit 0 pass or warn, 1 regressed, 2 could not evaluate, 3 no baseline."""
+    """Tell a verdict: exit 0 pass or warn, 1 regressed, 2 could not evaluate, 3 no baseline.
+
+    Of a job, the service's, as soon as it has one. Of a report, the report's own, or the one against
+    --baseline-file, which needs no service.
+    """
+    files = [_file(one) for one in write or ()]
+    report = _report(target, url, project, token)
+    saved = read(baseline_file, Report) if baseline_file is not None else None
+    if saved is not None:
+        report = _against(report, saved)
+    for into, path in files:
+        try:
+            path.write_text(_document(report, saved, into, location), encoding="utf-8")
+        except OSError as error:
+            raise InvalidRequestError(f"{path} cannot be written: {error.strerror}") from None
+    with contextlib.suppress(OSError):  # a full disk or a closed pipe is not a verdict
+        _print(report, saved, format, location)
+    raise typer.Exit(report.verdict.exit_code)
+
+
+def _file(given: str) -> tuple[GateFormat, Path]:
+    name, _, path = given.partition("=")
+    if name not in DOCUMENTS or not path:
+        raise InvalidRequestError(f"--write {given!r}: give FORMAT=FILE; formats: {', '.join(DOCUMENTS)}")
+    return GateFormat(name), Path(path)
+
+
+def _report(target: str, url: str, project: str, token: str | None) -> Report:
+    if JOB_ID.fullmatch(target) is None or Path(target).exists():
+        return read(target, Report)
     with client(url, project, token) as service:
-        job = follow(service, job_id)
-        report = report_of(service, job)
-        with contextlib.suppress(OSError):  # a full disk or a closed pipe is not a verdict
-            if format is Format.JSON:
-                print_json(report)
-            else:
-                print_verdict(report)
-                typer.echo(f"dashboard: {page_of(service, job.id)}")
-        raise typer.Exit(job.verdict.exit_code)
+        return report_of(service, follow(service, target))
+
+
+def _against(report: Report, saved: Report) -> Report:
+    if not report.policy.compares:
+        raise InvalidRequestError(
+            "the job's policy holds nothing against a baseline: give it rules.max_drop_db"
+        )
+    return judged(report, saved, today=datetime.now(UTC).date())
+
+
+def _print(report: Report, saved: Report | None, format: GateFormat, location: str | None) -> None:  # noqa: A002
+    if format is GateFormat.HUMAN:
+        print_verdict(report)
+        if report.url is not None:
+            typer.echo(f"dashboard: {report.url}")
+        return
+    # Readers of these formats expect UTF-8, whatever the terminal's encoding is.
+    stdout = typer.get_binary_stream("stdout")
+    stdout.write(_document(report, saved, format, location).encode())
+    stdout.flush()
+
+
+def _document(report: Report, saved: Report | None, format: GateFormat, location: str | None) -> str:  # noqa: A002
+    match format:
+        case GateFormat.JUNIT:
+            return junit(report)
+        case GateFormat.SARIF:
+            return sarif(report, location=location)
+        case GateFormat.MARKDOWN:
+            return markdown(summary(report, saved))
+        case _:
+            return f"{report.model_dump_json(by_alias=True, indent=2)}\n"

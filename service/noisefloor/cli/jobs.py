@@ -13,15 +13,19 @@ from noisefloor.cli.options import (
     FormatOption,
     JobFile,
     JobId,
+    OfCheckout,
     Project,
     Token,
     Url,
     client,
+    here,
     new_key,
     read_job,
 )
-from noisefloor.cli.report import Report, print_json, print_report
+from noisefloor.cli.report import print_json, print_report
 from noisefloor.client import Client
+from noisefloor.contract.policy import Policy
+from noisefloor.contract.report import Report
 from noisefloor.contract.resources import JobView
 from noisefloor.contract.verdict import Verdict
 
@@ -34,10 +38,11 @@ def submit(
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
     wait: Annotated[bool, typer.Option(help="Print the results, exit with the verdict's code.")] = False,
+    git: OfCheckout = True,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Post a job. The file's project, if it names one, goes before --project."""
-    spec = read_job(job)
+    spec = here(read_job(job)) if git else read_job(job)
     with client(url, spec.project or project, token) as service:
         posted = service.submit(spec, idempotency_key=new_key())
         if wait:
@@ -136,6 +141,9 @@ def report_of(service: Client, job: JobView) -> Report:
         name=job.name,
         verdict=job.verdict,
         message=job.verdict_message,
+        git=job.git,
+        policy=job.spec.policy if job.spec is not None else Policy(),
+        url=page_of(service, job.id),
         cells=cells,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
     )

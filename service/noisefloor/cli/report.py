@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,7 @@ from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, amount, unit
+from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView, Trend
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.culprit import culprit
@@ -28,18 +28,6 @@ STYLES = {
     Verdict.ERROR: "bold red",
     Verdict.REGRESSED: "bold red",
 }
-
-
-class Report(Value):
-    """A job's results, whoever measured them."""
-
-    name: str
-    verdict: Verdict
-    message: str
-    cells: tuple[CellView, ...]
-    layers: tuple[LayerView, ...] = Field(
-        default=(), description="of every cell that `run` measured; from a service, of cells with findings"
-    )
 
 
 def _console() -> Console:

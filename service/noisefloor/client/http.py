@@ -1,7 +1,10 @@
 """The service, over HTTP, in the contract's words."""
 
 import json
+import math
+import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,14 +20,27 @@ from noisefloor.contract.gate import (
     GateView,
     PolicyView,
 )
-from noisefloor.contract.job import JobSpec
+from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.policy import Policy
-from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
+from noisefloor.contract.resources import (
+    CellView,
+    EnvironmentView,
+    FieldError,
+    JobView,
+    Page,
+    Problem,
+    SeriesView,
+    Trend,
+)
+from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0
+WAIT_S = 30.0
+POLL_S = 0.2
 PAGE = 200
+PAUSES_S = (1.0, 4.0)
 
 View = TypeVar("View", bound=Value)
 
@@ -69,9 +85,42 @@ class Client:
         body = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         return JobView.model_validate(self._ask("POST", "/jobs", json=body, headers=headers))
 
+    def push(self, measured: MeasuredJob, *, idempotency_key: str) -> JobView:
+        """Hand over a job with its results, measured elsewhere: the settled job, judged by the service.
+
+        Where the service does not answer it is asked again, for the key makes it one job.
+        """
+        body = measured.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        headers = {"Idempotency-Key": idempotency_key}
+        for pause_s in PAUSES_S:
+            try:
+                return JobView.model_validate(self._ask("POST", "/results", json=body, headers=headers))
+            except NoisefloorError as error:
+                if error.status != UnavailableError.status:
+                    raise
+                time.sleep(pause_s)
+        return JobView.model_validate(self._ask("POST", "/results", json=body, headers=headers))
+
+    def jobs(
+        self, *, status: JobStatus | None = None, branch: str | None = None, limit: int | None = None
+    ) -> Iterator[JobView]:
+        """Jobs without their specs, newest first, at most `limit` of them."""
+        given = {"status": status, "branch": branch, "limit": min(limit or PAGE, PAGE)}
+        params = {name: value for name, value in given.items() if value is not None}
+        return islice(self._pages("/jobs", params, JobView), limit)
+
     def job(self, job_id: str, *, wait_s: float = 0) -> JobView:
         """One job; waits until it is settled, at most `wait_s`."""
         return JobView.model_validate(self._ask("GET", f"/jobs/{job_id}", params={"wait": wait_s}))
+
+    def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobView:
+        """The job once it is settled. Raises `UnavailableError` where it is not after `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s if timeout_s is not None else math.inf
+        while not (job := self.job(job_id, wait_s=_until(deadline_s))).status.settled:
+            if time.monotonic() >= deadline_s:
+                raise UnavailableError(f"job {job_id} is still {job.status} after {timeout_s:g} s")
+            time.sleep(POLL_S)  # a service with too many who wait answers at once
+        return job
 
     def progress(self, job_id: str) -> Iterator[dict[str, Any]]:
         """The job's events until it is settled: the fields of a JobView without its spec."""
@@ -94,6 +143,14 @@ class Client:
     def layers(self, job_id: str, cell_id: str) -> LayerView:
         """Where in the model a cell's error comes from."""
         return LayerView.model_validate(self._ask("GET", f"/jobs/{job_id}/cells/{cell_id}/layers"))
+
+    def environment(self, key: str) -> EnvironmentView:
+        """What a cell was measured under, by the key that the cell gives."""
+        return EnvironmentView.model_validate(self._request("GET", f"/v1/environments/{key}"))
+
+    def series(self, filters: Mapping[str, Any]) -> tuple[SeriesView, ...]:
+        """The series that the filters find, by what identifies them."""
+        return tuple(self._pages("/series", filters, SeriesView))
 
     def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
         """The lines that the filters find."""
@@ -155,8 +212,11 @@ class Client:
                 return
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
+        return self._request(method, f"/v1/projects/{self.project}{path}", **options)
+
+    def _request(self, method: str, path: str, **options: Any) -> Any:
         try:
-            response = self._http.request(method, f"/v1/projects/{self.project}{path}", **options)
+            response = self._http.request(method, path, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(error) from None
         if response.is_error:
@@ -170,6 +230,10 @@ class Client:
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"no service answers at {self.url} ({error}); `noisefloor up` starts one")
+
+
+def _until(deadline_s: float) -> float:
+    return min(WAIT_S, max(0.0, deadline_s - time.monotonic()))
 
 
 def _refusal(response: httpx.Response) -> NoisefloorError:

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 # Postgres refuses U+0000 in text, so no text of ours carries it.
 Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+Word = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00]*$")]
 LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 # A moment that every database and every zone can hold.

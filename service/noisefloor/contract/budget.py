@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.measurement import OUTPUT, Measurement
@@ -54,9 +54,9 @@ def _budget(headline: Edge, sums: dict[Edge, Sums]) -> Budget | None:
         return None
     try:
         parts = tuple(Part(edge=edge, share=_share(sums[edge], total)) for edge in steps)
-    except OverflowError:  # a step's noise is more than 1e308 times the headline's
+        return Budget(edge=headline, parts=parts, cross=1.0 - sum(part.share for part in parts))
+    except (OverflowError, ValidationError):  # a step's noise is more than 1e308 times the headline's
         return None
-    return Budget(edge=headline, parts=parts, cross=1.0 - sum(part.share for part in parts))
 
 
 def _share(part: Sums, total: Sums) -> float:

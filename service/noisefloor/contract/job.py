@@ -14,6 +14,7 @@ from noisefloor.contract.subject import Subject
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]
 GIB = 2**30
+MAX_ANCESTORS = 100
 
 
 class Limits(Value):
@@ -36,10 +37,11 @@ class Git(Value):
     branch: Text | None = None
     sha: Sha | None = None
     committed_at: Moment | None = None
-    ancestors: Annotated[tuple[Sha, ...], Field(max_length=100)] = Field(
+    ancestors: Annotated[tuple[Sha, ...], Field(max_length=MAX_ANCESTORS)] = Field(
         default=(), description="first parents, newest first, the commit itself left out"
     )
     tag: Text | None = Field(default=None, description="of the release that this commit is")
+    dirty: bool = Field(default=False, description="tracked files differed from the commit")
 
 
 class JobSubject(Subject):

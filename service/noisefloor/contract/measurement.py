@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from noisefloor.contract.base import BuiltInOrPlugin, Digest, LongText, Text, Value
+from noisefloor.contract.base import BuiltInOrPlugin, Digest, LongText, Text, Value, Word
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane, Threads
@@ -162,7 +162,7 @@ class CellResult(Value):
     reason: LongText | None = None
     traceback: LongText | None = None
     environment: Environment | None = None
-    executed_engine: Text | None = None
+    executed_engine: Word | None = None
     inputs_digest: Digest | None = None
     duration_s: Annotated[float, Field(ge=0)] = 0.0
     measurements: tuple[Measurement, ...] = ()

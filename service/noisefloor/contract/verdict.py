@@ -35,6 +35,8 @@ class Verdict(StrEnum):
 
 
 LETS_THROUGH = frozenset({Verdict.PASS, Verdict.ACKNOWLEDGED, Verdict.WARN})
+# What the gate refused is no baseline: a regression must not become the norm by being run twice.
+ACCEPTED = (Verdict.PASS, Verdict.WARN, Verdict.ACKNOWLEDGED, Verdict.NO_BASELINE)
 
 
 class Baseline(Value):

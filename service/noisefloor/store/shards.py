@@ -59,6 +59,11 @@ def fenced(session: Session, shard_id: str, attempt: int) -> Shard | None:
     )
 
 
+def end(session: Session, shard_ids: Sequence[str]) -> None:
+    """Take these shards from whoever could claim them."""
+    session.execute(update(Shard).where(Shard.id.in_(shard_ids)).values(status=DONE))
+
+
 def exhausted(session: Session) -> Sequence[Shard]:
     """Shards whose last allowed attempt lost its lease."""
     return session.scalars(

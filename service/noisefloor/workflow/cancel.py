@@ -2,13 +2,15 @@
 
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.job import RETRIED, CellStatus, JobStatus
+from noisefloor.contract.job import RETRIED, CellStatus, JobSpec, JobStatus
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError
+from noisefloor.settings import Settings
 from noisefloor.store import absences, cells, jobs, shards
 from noisefloor.store.tables import Job
 from noisefloor.workflow.settle import settle_if_ended
+from noisefloor.workflow.submit import check
 from noisefloor.workflow.verdict import give_verdict
 
 
@@ -28,16 +30,18 @@ def cancel(session: Session, job: Job) -> Job:
     return job
 
 
-def retry(session: Session, job: Job, dispatch: Dispatch) -> Job:
+def retry(session: Session, job: Job, settings: Settings, dispatch: Dispatch) -> Job:
     """Queue the cells that failed once more; what was measured stays.
 
-    Raises `ConflictError` while the job is running, and when nothing failed.
+    Raises `ConflictError` while the job is running, and when nothing failed. A job that was measured
+    elsewhere may name modules and files that are not for this service: it is held to its settings now.
     """
     job = jobs.lock(session, job.id)
     if not JobStatus(job.status).settled:
         raise ConflictError(
             f"job {job.id} is {job.status}; a job can be retried once it is done or cancelled"
         )
+    check(JobSpec.model_validate(job.spec), project=job.project, settings=settings)
     failed = [cell for cell in cells.page(session, job.id) if cell.status in RETRIED]
     if not failed:
         raise ConflictError(f"job {job.id} has no cell that failed or was cancelled")

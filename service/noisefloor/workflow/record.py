@@ -28,11 +28,17 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
         raise NotFoundError(f"cell {result.cell} is not part of shard {shard_id}")
     if CellStatus(cell.status).ended:
         return
-    now = datetime.now(UTC)
+    cell.attempt = attempt
+    write(session, jobs.project_of(session, shard.job_id), cell, result)
+    _release_if_ended(session, shard)
+
+
+def write(session: Session, project: str, cell: tables.Cell, result: CellResult) -> None:
+    """End the cell: how it ended, its environment, its measurements and its layers."""
     if result.environment is not None:
         key = environment_key(result.environment)
         document = result.environment.model_dump(mode="json")
-        row = {"key": key, "document": document, "first_seen_at": now}
+        row = {"key": key, "document": document, "first_seen_at": datetime.now(UTC)}
         insert_missing(session, tables.Environment, [row])
         cell.environment_key = key
     cell.status = result.status
@@ -41,8 +47,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
     cell.executed_engine = result.executed_engine
     cell.inputs_digest = result.inputs_digest
     cell.duration_s = result.duration_s
-    cell.attempt = attempt
-    _add_measurements(session, jobs.project_of(session, shard.job_id), cell, result)
+    _add_measurements(session, project, cell, result)
     if result.layers or result.sensitivity is not None:
         document = {
             "reports": [report.model_dump(mode="json") for report in result.layers],
@@ -50,7 +55,6 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
         }
         session.add(tables.Analysis(cell_id=cell.id, document=document))
     session.flush()
-    _release_if_ended(session, shard)
 
 
 def end_shard(session: Session, *, shard_id: str, attempt: int, status: CellStatus, reason: str) -> None:

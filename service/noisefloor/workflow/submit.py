@@ -1,11 +1,13 @@
 """Submit: a job, its cells and shards, and their dispatch, in one transaction."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
+from noisefloor.contract.base import Value
 from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus, Limits
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.scheme import OPS
@@ -38,19 +40,43 @@ def submit(
     idempotency_key: str | None = None,
 ) -> Job:
     """Accept a job, or raise the error that says which field is wrong."""
-    request_digest = digest(canonical([project, spec.model_dump(mode="json", by_alias=True)]))
+
+    def accept() -> Job:
+        check(spec, project=project, settings=settings)
+        job, shard_ids = enter(session, project=project, spec=spec)
+        announce(session, job)
+        dispatch.send(session, shard_ids)
+        return job
+
+    return once(session, project=project, key=idempotency_key, request=spec, act=accept)
+
+
+def once(session: Session, *, project: str, key: str | None, request: Value, act: Callable[[], Job]) -> Job:
+    """What the request makes; for a key that was used before, what it made then.
+
+    Raises `IdempotencyConflictError` where the key came with another request.
+    """
     now = datetime.now(UTC)
     jobs.ensure_project(session, project, now)
-    if idempotency_key is not None:
-        jobs.lock_project(session, project)  # the same key sent twice at once is one job
-        first = jobs.first_answer(session, project, idempotency_key)
-        if first is not None:
-            return _same_answer(session, first, request_digest)
-    check(spec, project=project, settings=settings)
-    if spec.suite is not None and suites.find(session, project, spec.suite) is None:
-        raise _invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
-    policy = resolve(session, project, spec.policy, now.date())
+    if key is None:
+        return act()
+    request_digest = digest(canonical([project, request.model_dump(mode="json", by_alias=True)]))
+    jobs.lock_project(session, project)  # the same key sent twice at once is one job
+    first = jobs.first_answer(session, project, key)
+    if first is not None:
+        return _same_answer(session, first, request_digest)
+    job = act()
+    made = {"project": project, "key": key, "request_digest": request_digest}
+    session.add(IdempotencyKey(**made, job_id=job.id, created_at=now))
+    return job
 
+
+def enter(session: Session, *, project: str, spec: JobSpec) -> tuple[Job, list[str]]:
+    """The job with its cells queued, and the ids of its shards."""
+    if spec.suite is not None and suites.find(session, project, spec.suite) is None:
+        raise invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
+    now = datetime.now(UTC)
+    policy = resolve(session, project, spec.policy, now.date())
     job = Job(
         id=new_id(),
         project=project,
@@ -69,38 +95,15 @@ def submit(
     )
     session.add(job)
     session.flush()
-    shard_ids = _add_shards(session, job, spec)
-    if idempotency_key is not None:
-        session.add(
-            IdempotencyKey(
-                project=project,
-                key=idempotency_key,
-                request_digest=request_digest,
-                job_id=job.id,
-                created_at=now,
-            )
-        )
-    announce(session, job)
-    dispatch.send(session, shard_ids)
-    return job
+    return job, _add_shards(session, job, spec)
 
 
 def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
     """What the contract alone cannot refuse: sizes, settings, and keys that contradict the address."""
-    if spec.project is not None and spec.project != project:
-        raise _invalid("project", f"the address says {project!r}", spec.project, [project])
-    cells = plan.count(spec)
-    if cells == 0:
-        raise _invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
-    if cells > settings.max_cells:
-        raise TooManyCellsError(
-            f"the job has {cells} cells; this service takes at most {settings.max_cells} in one job",
-            [FieldError(field="lanes", message=f"{cells} cells", value=cells, accepted=[settings.max_cells])],
-        )
+    check_plan(spec, project=project, settings=settings)
     for number, subject in enumerate(spec.subjects):
         _check_import(subject.import_, f"subjects.{number}.import", settings)
         _check_files(subject, f"subjects.{number}", settings)
-        _check_flows(spec, number)
         _check_sizes(subject, f"subjects.{number}", spec.limits)
 
 
@@ -110,7 +113,7 @@ def _check_flows(spec: JobSpec, number: int) -> None:
     own = subject.schemes is not None
     for place, scheme in enumerate(subject.schemes or spec.schemes):
         if (scheme.flow == OPS) != (subject.operator is not None):
-            raise _invalid(
+            raise invalid(
                 f"subjects.{number}.schemes.{place}.flow" if own else f"schemes.{place}.flow",
                 f"flow {OPS} is that of operators, and subjects.{number} is {subject.label}: "
                 "give each subject schemes of its own",
@@ -131,7 +134,23 @@ def _check_sizes(subject: Subject, field: str, limits: Limits) -> None:
     for name, (size_bytes, value) in sized.items():
         if size_bytes > limits.memory_bytes:
             message = f"{size_bytes / GIB:.1f} GiB; limits.memory_gib is {limits.memory_gib:g}"
-            raise _invalid(f"{field}.{name}", message, value, None)
+            raise invalid(f"{field}.{name}", message, value, None)
+
+
+def check_plan(spec: JobSpec, *, project: str, settings: Settings) -> None:
+    """The project that the job names, its number of cells, and that each scheme fits its subject."""
+    if spec.project is not None and spec.project != project:
+        raise invalid("project", f"the address says {project!r}", spec.project, [project])
+    cells = plan.count(spec)
+    if cells == 0:
+        raise invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
+    if cells > settings.max_cells:
+        raise TooManyCellsError(
+            f"the job has {cells} cells; this service takes at most {settings.max_cells} in one job",
+            [FieldError(field="lanes", message=f"{cells} cells", value=cells, accepted=[settings.max_cells])],
+        )
+    for number in range(len(spec.subjects)):
+        _check_flows(spec, number)
 
 
 def _check_import(path: str | None, field: str, settings: Settings) -> None:
@@ -212,6 +231,7 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
     return shard_ids
 
 
-def _invalid(field: str, message: str, value: object, accepted: list[str] | None) -> InvalidRequestError:
+def invalid(field: str, message: str, value: object, accepted: list[str] | None) -> InvalidRequestError:
+    """The error that names one refused field."""
     error = FieldError(field=field, message=message, value=value, accepted=accepted)
     return InvalidRequestError(f"{field}: {message}", [error])

@@ -37,7 +37,7 @@ def conformance(
     isa: Annotated[
         list[str] | None, typer.Option(help=f"Repeatable: {', '.join(ISAS)}; default this machine's.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases.")] = False,  # noqa: FBT002
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases.")] = False,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Hold torch's quantized kernels against exact integers, and exit with 1 if one is at fault.

@@ -1,0 +1,113 @@
+"""A report as JUnit XML: a suite of each cell, a test case of each measurement, and one of the verdict.
+
+Decibels stand as properties of the suite: the schemas of those who read JUnit know none of a test case.
+"""
+
+import re
+from collections.abc import Iterator
+from xml.etree.ElementTree import (
+    Element,
+    SubElement,
+    indent,
+    tostring,
+)
+
+from noisefloor.contract.measurement import SQNR, amount
+from noisefloor.contract.report import Report
+from noisefloor.contract.resources import CellView, MeasurementView
+from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.gate.saved import label
+
+FAILURE, ERROR, SKIPPED = "failure", "error", "skipped"
+OUTCOMES = {
+    Verdict.REGRESSED: FAILURE,
+    Verdict.NO_BASELINE: FAILURE,
+    Verdict.ERROR: ERROR,
+    Verdict.PENDING: ERROR,
+}
+# What XML 1.0 has no way to write.
+FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(report: Report) -> str:
+    """The document. It has a failure or an error whenever the verdict is none that lets a merge through."""
+    name = report.name or "noisefloor"
+    root = Element("testsuites", name=_text(name))
+    for cell in report.cells:
+        root.append(_suite(cell))
+    root.append(_verdict(report, name))
+    for attribute in ("tests", "failures", "errors"):
+        root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
+    indent(root)
+    document: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return f"{document.decode()}\n"
+
+
+def _suite(cell: CellView) -> Element:
+    suite = Element("testsuite", name=_text(label(cell)), time=f"{cell.duration_s or 0:.3f}")
+    properties = SubElement(suite, "properties")
+    for name, value in _properties(cell):
+        SubElement(properties, "property", name=_text(name), value=_text(value))
+    if cell.finding is not None or not cell.measurements:
+        warned = cell.finding is not None and cell.finding.verdict is Verdict.WARN
+        _case(suite, cell, cell.status.value, cell.finding, otherwise=SKIPPED if warned else None)
+    for measurement in cell.measurements:
+        if measurement.finding is not None or measurement.metric == SQNR:
+            _case(suite, cell, _what(measurement), measurement.finding, otherwise=None)
+    return _counted(suite)
+
+
+def _case(suite: Element, cell: CellView, name: str, finding: Finding | None, otherwise: str | None) -> None:
+    case = SubElement(suite, "testcase", classname=_text(label(cell)), name=_text(name))
+    if finding is None:
+        SubElement(case, SKIPPED).text = "no rule applies"
+        return
+    outcome = OUTCOMES.get(finding.verdict, otherwise)
+    if outcome in {FAILURE, ERROR}:
+        element = SubElement(case, str(outcome), type=_text(finding.rule), message=_text(finding.message))
+        parts = (finding.message, cell.traceback, f"reproduce: {cell.repro}")
+        element.text = _text("\n".join(part for part in parts if part))
+    elif outcome == SKIPPED:
+        SubElement(case, SKIPPED).text = _text(finding.message)
+    else:
+        SubElement(case, "system-out").text = _text(f"{finding.verdict}: {finding.message}")
+
+
+def _verdict(report: Report, name: str) -> Element:
+    suite = Element("testsuite", name="verdict")
+    case = SubElement(suite, "testcase", classname=_text(name), name="verdict")
+    outcome = OUTCOMES.get(report.verdict)
+    if outcome is not None:
+        SubElement(case, outcome, type=report.verdict.value, message=_text(report.message))
+    else:
+        SubElement(case, "system-out").text = _text(f"{report.verdict}: {report.message}")
+    return _counted(suite)
+
+
+def _counted(suite: Element) -> Element:
+    counts = {"tests": "testcase", "failures": f"testcase/{FAILURE}", "errors": f"testcase/{ERROR}"}
+    for attribute, path in {**counts, "skipped": f"testcase/{SKIPPED}"}.items():
+        suite.set(attribute, str(len(suite.findall(path))))
+    return suite
+
+
+def _properties(cell: CellView) -> Iterator[tuple[str, str]]:
+    yield "status", cell.status.value
+    yield "engine", cell.lane.engine
+    for m in cell.measurements:
+        what = f"{m.edge} {m.place}"
+        yield f"{what} {m.metric}", amount(m.figure, m.metric)
+        if m.finding is not None:
+            limits = {"floor_db": m.finding.floor_db, "drop_db": m.finding.drop_db}
+            yield from ((f"{what} {name}", f"{db:.3f}") for name, db in limits.items() if db is not None)
+            if m.finding.baseline is not None:
+                yield f"{what} baseline_db", str(m.finding.baseline.figure)
+
+
+def _what(measurement: MeasurementView) -> str:
+    what = f"{measurement.edge} {measurement.place}"
+    return what if measurement.metric == SQNR else f"{what} {measurement.metric}"
+
+
+def _text(text: str) -> str:
+    return FORBIDDEN.sub("\ufffd", text)

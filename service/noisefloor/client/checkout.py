@@ -1,0 +1,134 @@
+"""What git says of the checkout that a job is measured in, so that the service needs no repository.
+
+The ancestors are those of what is checked out. Of a pull request's merge commit they start at the tip of the
+base: that is what the change was merged into, and so what its figures are compared with.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from noisefloor.client.pipeline import build
+from noisefloor.contract.base import Value
+from noisefloor.contract.job import MAX_ANCESTORS, Git, JobSpec
+
+SHOWN = 10
+DEEPEN = f"GitHub: fetch-depth: {MAX_ANCESTORS}; GitLab: GIT_DEPTH: {MAX_ANCESTORS}; git fetch --unshallow"
+
+
+class Checkout(Value):
+    """The facts, and what the user should know of them."""
+
+    git: Git = Git()
+    notes: tuple[str, ...] = ()
+
+
+def checkout(folder: Path, environment: Mapping[str, str]) -> Checkout:
+    """The facts of the checkout around `folder`; nothing without git, a repository or a commit."""
+    try:
+        found = _git(folder, "rev-parse", "--is-shallow-repository")
+    except OSError:
+        return Checkout()
+    if found.returncode:
+        error = found.stderr.strip()
+        unused = "not a git repository" in error
+        return Checkout() if unused else Checkout(notes=(f"git cannot read this checkout: {error}",))
+    shallow = found.stdout.strip() == "true"
+    first_parents = _lines(folder, "rev-list", "--first-parent", f"--max-count={MAX_ANCESTORS + 1}", "HEAD")
+    if not first_parents:
+        return Checkout()
+
+    head, *ancestors = first_parents
+    parents = _parents(folder, head)
+    if shallow:  # the last commit that was fetched names its parents all the same
+        ancestors = [*ancestors, *_parents(folder, first_parents[-1])[:1]][:MAX_ANCESTORS]
+    built = build(environment, head, parents)
+    attached = _lines(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    facts = {
+        "repository": repository("".join(_lines(folder, "remote", "get-url", "origin"))),
+        "branch": built.branch if built else "".join(attached) or None,
+        "sha": built.sha if built else head,
+        "committed_at": _lines(folder, "show", "--no-patch", "--format=%cI", head)[0],
+        "ancestors": ancestors,
+        "dirty": bool(changed := _lines(folder, "status", "--porcelain", "--untracked-files=no")),
+    }
+    try:
+        git = Git.model_validate(facts)
+    except ValidationError as error:  # a clock far off, a name beyond all bounds
+        return Checkout(notes=(f"git's facts cannot be sent: {error.errors()[0]['loc'][0]}",))
+    notes = []
+    if git.sha != head:
+        notes.append(_merged(git, parents))
+    if changed:
+        notes.append(f"files differ from commit {head[:SHOWN]}: {_few(changed)}")
+    if shallow and len(ancestors) < MAX_ANCESTORS:
+        notes.append(
+            f"a shallow clone: {len(ancestors)} ancestors are known, "
+            f"and a baseline further back will not be found ({DEEPEN})"
+        )
+    return Checkout(git=git, notes=tuple(notes))
+
+
+def at_commit(spec: JobSpec, found: Git) -> JobSpec:
+    """The job with the facts of its checkout. What the job says itself wins.
+
+    A job that names another commit is not of this checkout: of that, the repository alone is taken.
+    """
+    said = {name: getattr(spec.git, name) for name in spec.git.model_fields_set}
+    elsewhere = spec.git.sha is not None and not (found.sha or "").startswith(spec.git.sha)
+    base = Git(repository=found.repository) if elsewhere else found
+    return spec.replace(git=base.replace(**said))
+
+
+def repository(url: str) -> str | None:
+    """The repository of a remote as a host writes it; None for a folder. No user and no password is kept.
+
+    >>> repository("https://ci:secret@gitlab.com/group/sub/repo.git")
+    'group/sub/repo'
+    >>> repository("git@github.com:org/repo.git")
+    'org/repo'
+    """
+    remote = re.fullmatch(
+        r"(?:(?:https?|ssh|git)://[^/]+/|(?:[^@/]+@)?[^:/]{2,}:(?!//))/*(.+?)(?:\.git)?/*", url
+    )
+    return remote[1] if remote else None
+
+
+def _merged(git: Git, parents: Sequence[str]) -> str:
+    base = next((parent for parent in parents if parent != git.sha), "?")
+    reported = (git.sha or "")[:SHOWN]
+    return f"measured merged into {base[:SHOWN]}, and reported as {reported}, the pull request's head"
+
+
+def _few(changed: Sequence[str]) -> str:
+    names = [line[3:] for line in changed[:3]]
+    more = len(changed) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def _parents(folder: Path, sha: str) -> list[str]:
+    """As the commit itself names them, whether they were fetched or not."""
+    header = "\n".join(_lines(folder, "cat-file", "commit", sha)).partition("\n\n")[0]
+    return re.findall(r"^parent ([0-9a-f]+)$", header, re.MULTILINE)
+
+
+def _lines(folder: Path, *arguments: str) -> list[str]:
+    """What git answers; nothing where it refuses."""
+    answer = _git(folder, *arguments)
+    return answer.stdout.splitlines() if answer.returncode == 0 else []
+
+
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 - no argument comes from outside
+        ["git", *arguments],  # noqa: S607 - the user's git
+        cwd=folder,
+        env={**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )

@@ -1,0 +1,103 @@
+"""Push: a job whose cells were measured elsewhere, recorded and judged in one transaction."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.orm import Session
+
+from noisefloor import plan
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import OUTPUT, SQNR, CellResult
+from noisefloor.contract.resources import FieldError
+from noisefloor.contract.results import MeasuredJob
+from noisefloor.errors import InvalidRequestError
+from noisefloor.settings import Settings
+from noisefloor.store import cells, shards
+from noisefloor.store.tables import Job
+from noisefloor.workflow.record import write
+from noisefloor.workflow.settle import settle_if_ended
+from noisefloor.workflow.submit import check_plan, enter, once
+
+ERRORS_SHOWN = 20
+# The largest float64 over the smallest is 12,640 dB.
+MAX_DB = 20_000.0
+
+
+def push(
+    session: Session,
+    *,
+    project: str,
+    measured: MeasuredJob,
+    settings: Settings,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Take a job with all its results, or raise the error that names what is missing or refused.
+
+    What restricts a job that is to be run does not apply: nothing is imported, and no file is read.
+    """
+
+    def accept() -> Job:
+        check_plan(measured.job, project=project, settings=settings)
+        _check_results(list(plan.cells(measured.job)), measured.results)
+        job, shard_ids = enter(session, project=project, spec=measured.job)
+        results = {result.cell: result for result in measured.results}
+        for cell in cells.page(session, job.id):
+            write(session, project, cell, results[str(cell.ordinal)])
+        shards.end(session, shard_ids)
+        settle_if_ended(session, job.id)
+        return job
+
+    return once(session, project=project, key=idempotency_key, request=measured, act=accept)
+
+
+def _check_results(planned: Sequence[plan.Cell], results: Sequence[CellResult]) -> None:
+    by_ordinal = {str(cell.ordinal): cell for cell in planned}
+    times = Counter(result.cell for result in results)
+    errors = [
+        FieldError(field="results", message=f"cell {ordinal} is missing: {cell.label}", value=None)
+        for ordinal, cell in by_ordinal.items()
+        if not times[ordinal]
+    ]
+    for number, result in enumerate(results):
+        cell = by_ordinal.get(result.cell)
+        if cell is None:
+            accepted = [f"0 to {len(planned) - 1}"]
+            message = "the job has no such cell"
+            errors.append(_error(number, "cell", message, result.cell, accepted))
+        elif times[result.cell] > 1:
+            errors.append(_error(number, "cell", "this cell has several results", result.cell))
+        else:
+            errors.extend(_of_cell(number, cell, result))
+    if errors:
+        said = "; ".join(f"{error.field}: {error.message}" for error in errors[:3])
+        raise InvalidRequestError(said, errors[:ERRORS_SHOWN])
+
+
+def _of_cell(number: int, cell: plan.Cell, result: CellResult) -> Iterator[FieldError]:
+    """A cell that is done has a figure for each edge, once: what was left out would not be judged."""
+    places = Counter((m.edge, m.place, m.metric) for m in result.measurements)
+    if result.status is not CellStatus.DONE:
+        if places:
+            message = "measurements belong to a cell that is done"
+            yield _error(number, "status", message, result.status.value, ["done"])
+        return
+    for edge in cell.scheme.edges:
+        if (edge, OUTPUT, SQNR) not in places:
+            message = f"{SQNR} of edge {edge} at {OUTPUT!r} is missing, and the cell is done"
+            yield _error(number, "measurements", message, None)
+    for place, times in places.items():
+        if times > 1:
+            yield _error(number, "measurements", "stands there twice", " ".join(place))
+    for at, measurement in enumerate(result.measurements):
+        value = measurement.figure.value
+        if measurement.metric == SQNR and value is not None and abs(value) > MAX_DB:
+            field = f"measurements.{at}.figure.value"
+            yield _error(
+                number, field, "no ratio of two float64 is that many dB", value, [f"within ±{MAX_DB:g}"]
+            )
+
+
+def _error(
+    number: int, field: str, message: str, value: object, accepted: list[str] | None = None
+) -> FieldError:
+    return FieldError(field=f"results.{number}.{field}", message=message, value=value, accepted=accepted)

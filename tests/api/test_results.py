@@ -1,0 +1,197 @@
+"""Results that were measured elsewhere, on both databases."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, select
+from tests.api.test_problems import json_values, problem
+from tests.ci.suites import suite
+from tests.conftest import serving
+from tests.measuring import claimed, finish
+from tests.samples import job, result, small_data
+
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.layers import Layer, LayerReport
+from noisefloor.contract.measurement import CellResult
+from noisefloor.settings import Settings
+from noisefloor.store import tables
+from noisefloor.store.session import reading, writing
+from noisefloor.workflow.execute import claim
+
+PROJECT = "/v1/projects/demo"
+RESULTS = f"{PROJECT}/results"
+JOBS = f"{PROJECT}/jobs"
+TWO = {"engine": ["x86", "onednn"]}
+
+
+def measured(*results: CellResult, **changes: Any) -> dict[str, Any]:
+    """A job with the results of its cells."""
+    return {"job": job(**changes), "results": [one.model_dump(mode="json") for one in results]}
+
+
+def same_as_if_it_ran_here(document: dict[str, Any]) -> dict[str, Any]:
+    """What a document says, without what is different of every job."""
+    apart = {"id", "job_id", "created_at", "finished_at", "cell"}
+    return {name: value for name, value in document.items() if name not in apart}
+
+
+def test_results_are_recorded_and_judged_as_if_they_were_measured_here(
+    api: httpx.Client, engine: Engine
+) -> None:
+    figure = {"value": 40.0, "kind": "finite"}
+    layer = Layer.model_validate({"name": "fc", "kind": "Linear", "cumulative": figure, "local": figure})
+    layers = (LayerReport(edge="float32->true", layers=(layer,)),)
+    ran = api.post(JOBS, json=job()).json()["id"]
+    with writing(engine) as session:
+        finish(session, claimed(session), lambda cell: result(cell, layers=layers))
+    answer = api.post(RESULTS, json=measured(result("0", layers=layers)))
+    assert answer.status_code == 201, answer.text
+    pushed = answer.json()
+    assert answer.headers["Location"] == f"{JOBS}/{pushed['id']}"
+    assert (pushed["status"], pushed["verdict"], pushed["progress"]["ended"]) == ("done", "pass", 1)
+    seen = [api.get(f"{JOBS}/{job_id}").json() for job_id in (ran, pushed["id"])]
+    assert seen[1] == pushed
+    of_jobs = [api.get(f"{JOBS}/{one['id']}/cells").json()["items"] for one in seen]
+    for (one,), view in zip(of_jobs, seen, strict=True):
+        one["measurements"] = [same_as_if_it_ran_here(m) for m in one["measurements"]]
+        found = api.get(f"{JOBS}/{view['id']}/cells/{one['id']}/layers").json()
+        one["layers"] = same_as_if_it_ran_here(found)
+    assert same_as_if_it_ran_here(of_jobs[0][0]) == same_as_if_it_ran_here(of_jobs[1][0])
+    (line,) = api.get(f"{PROJECT}/trends").json()["items"]
+    assert [point["job_id"] for point in line["points"]] == [ran, pushed["id"]]
+
+
+def test_results_are_held_against_the_history_of_the_service(api: httpx.Client) -> None:
+    policy = {"rules": {"max_drop_db": 0.5}}
+    verdicts = []
+    for hour, sqnr_db in ((1, 41.5), (2, 40.0)):
+        git = {"branch": "main", "sha": f"{hour:040x}", "committed_at": f"2026-01-01T0{hour}:00:00Z"}
+        pushed = api.post(RESULTS, json=measured(result("0", sqnr_db), git=git, policy=policy))
+        verdicts.append(pushed.json()["verdict"])
+    assert verdicts == ["no_baseline", "regressed"]
+
+
+def test_what_a_cell_ended_with_is_kept(api: httpx.Client) -> None:
+    failed = result("1", status=CellStatus.CRASHED, reason="why", measurements=())
+    pushed = api.post(RESULTS, json=measured(result("0"), failed, lanes=TWO)).json()
+    assert pushed["verdict"] == "error"
+    cells = api.get(f"{JOBS}/{pushed['id']}/cells").json()["items"]
+    assert [(cell["status"], cell["reason"]) for cell in cells] == [("done", None), ("crashed", "why")]
+
+
+def test_no_worker_is_given_what_was_measured(api: httpx.Client, engine: Engine) -> None:
+    api.post(RESULTS, json=measured(result("0")))
+    with writing(engine) as session:
+        assert claim(session, "w") is None
+
+
+def test_a_repeated_key_is_one_job(api: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "abc"}
+    first, second = (api.post(RESULTS, json=measured(result("0")), headers=headers) for _ in range(2))
+    assert (second.status_code, second.json()) == (201, first.json())
+    assert len(api.get(JOBS).json()["items"]) == 1
+    other = api.post(RESULTS, json=measured(result("0", 40.0)), headers=headers)
+    problem(other, 422, "idempotency-conflict")
+    problem(api.post(JOBS, json=job(), headers=headers), 422, "idempotency-conflict")
+
+
+@pytest.mark.parametrize(
+    ("results", "field", "message"),
+    [
+        ([result("0")], "results", "cell 1 is missing"),
+        ([], "results", "cell 0 is missing"),
+        ([result("0"), result("1"), result("2")], "results.2.cell", "the job has no such cell"),
+        ([result("0"), result("01")], "results.1.cell", "the job has no such cell"),
+        ([result("0"), result("0"), result("1")], "results.0.cell", "several results"),
+        ([result("0"), result("1", measurements=())], "results.1.measurements", "float32->true"),
+        (
+            [result("0"), result("1", measurements=result("1").measurements * 2)],
+            "results.1.measurements",
+            "twice",
+        ),
+        ([result("0"), result("1", status=CellStatus.FAILED)], "results.1.status", "cell that is done"),
+        ([result("0"), result("1", 1e300)], "results.1.measurements.0.figure.value", "that many dB"),
+    ],
+)
+def test_results_that_are_not_those_of_the_job_are_named(
+    api: httpx.Client, results: list[CellResult], field: str, message: str
+) -> None:
+    document: Any = problem(api.post(RESULTS, json=measured(*results, lanes=TWO)), 422, "invalid-request")
+    assert field in [error["field"] for error in document["errors"]]
+    assert message in document["detail"]
+    assert api.get(JOBS).json()["items"] == []
+
+
+def test_an_engine_that_no_column_holds_is_refused(api: httpx.Client) -> None:
+    document = measured(result("0"))
+    document["results"][0]["executed_engine"] = "x" * 33
+    problem(api.post(RESULTS, json=document), 422, "invalid-request")
+
+
+def test_a_result_that_has_not_ended_is_refused(api: httpx.Client) -> None:
+    document = measured(result("0"))
+    document["results"][0]["status"] = "queued"
+    problem(api.post(RESULTS, json=document), 422, "invalid-request")
+
+
+def test_a_job_of_another_project_is_refused(api: httpx.Client) -> None:
+    problem(api.post(RESULTS, json=measured(result("0"), project="other")), 422, "invalid-request")
+
+
+def test_results_that_name_a_suite_decide_its_status(api: httpx.Client, engine: Engine) -> None:
+    api.put(f"{PROJECT}/suites/int8", json=suite(run="external", job=None))
+    document = measured(result("0"), suite="int8", git={"sha": "ab" * 20, "branch": "main"})
+    pushed = api.post(RESULTS, json=document)
+    assert pushed.status_code == 201, pushed.text
+    with reading(engine) as session:
+        (sent,) = session.scalars(select(tables.Delivery))
+    told = sent.announcement
+    assert (told["job"], told["suite"], told["verdict"]) == (pushed.json()["id"], "int8", "pass")
+    problem(api.post(RESULTS, json=measured(result("0"), suite="none")), 422, "invalid-request")
+
+
+def test_a_model_that_this_service_may_not_load_is_recorded_but_not_run_again(api: httpx.Client) -> None:
+    subject = {"import": "elsewhere.models:build", "data": small_data()}
+    failed = result("0", status=CellStatus.FAILED, reason="why", measurements=())
+    pushed = api.post(RESULTS, json=measured(failed, subjects=[subject]))
+    assert pushed.status_code == 201
+    problem(api.post(f"{JOBS}/{pushed.json()['id']}/retry"), 422, "not-allowed")
+
+
+@pytest.fixture
+def narrow(engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
+    """A service that takes a kilobyte, and four of results."""
+    small = settings.model_copy(update={"max_body_bytes": 1024, "max_results_bytes": 4096})
+    with serving(small, engine) as client:
+        client.headers["Content-Type"] = "application/json"
+        yield client
+
+
+def test_results_may_be_larger_than_other_bodies(narrow: httpx.Client) -> None:
+    padded = json.dumps(measured(result("0"))).ljust(4096)
+    assert narrow.post(RESULTS, content=padded).status_code == 201
+    problem(narrow.post(RESULTS, content=f"{padded} "), 413, "body-too-large")
+    for path in (JOBS, f"{RESULTS}/"):
+        problem(narrow.post(path, content=padded), 413, "body-too-large")
+
+
+PLACES = [*result("0").model_dump(), "sums", "figure", "place", "edge", "metric"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    at=st.sampled_from(PLACES),
+    value=json_values,
+)
+def test_no_value_anywhere_makes_a_500(api: httpx.Client, at: str, value: object) -> None:
+    document = measured(result("0"))
+    (one,) = document["results"]
+    (one if at in one else one["measurements"][0])[at] = value
+    body = json.dumps(document).encode("utf-8", "surrogatepass")
+    answer = api.post(RESULTS, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {201, 400, 422}, answer.text

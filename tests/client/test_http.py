@@ -1,0 +1,98 @@
+"""The client, on a real service."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from tests.measuring import claimed, finish
+from tests.samples import ENVIRONMENT, result, spec
+
+from noisefloor.client import Client, RefusedError, http
+from noisefloor.contract.results import MeasuredJob
+from noisefloor.errors import UnavailableError
+from noisefloor.store.session import writing
+
+MEASURED = MeasuredJob(job=spec(), results=(result("0"),))
+
+
+@pytest.fixture
+def service(api: httpx.Client) -> Iterator[Client]:
+    with Client(str(api.base_url), project="demo") as client:
+        yield client
+
+
+def test_results_are_pushed_and_read(service: Client) -> None:
+    pushed = service.push(MEASURED, idempotency_key="a")
+    assert (pushed.status.value, pushed.verdict.value) == ("done", "pass")
+    assert service.wait(pushed.id, timeout_s=0) == service.job(pushed.id)
+    (cell,) = service.cells(pushed.id)
+    assert cell.environment is not None
+    assert service.environment(cell.environment).document["torch"] == ENVIRONMENT.torch
+    (series,) = service.series({"engine": "x86"})
+    assert series.key == cell.measurements[0].series
+
+
+def test_what_is_refused_says_what_and_is_not_repeated(service: Client) -> None:
+    with pytest.raises(RefusedError) as refused:
+        service.push(MeasuredJob(job=spec(), results=()), idempotency_key="a")
+    assert (refused.value.status, refused.value.code) == (422, "invalid-request")
+    assert refused.value.errors[0].field == "results"
+
+
+def test_jobs_come_newest_first_as_many_as_are_asked_for(
+    service: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PAGE", 2)
+    posted = [service.submit(spec(git={"branch": branch})).id for branch in ("a", "b", "a", "a", "a")]
+    assert [job.id for job in service.jobs()] == posted[::-1]
+    assert [job.id for job in service.jobs(branch="a", limit=3)] == [posted[4], posted[3], posted[2]]
+
+
+def test_waiting_ends_with_the_job_or_with_its_time(service: Client, engine: Engine) -> None:
+    posted = service.submit(spec())
+    with pytest.raises(UnavailableError, match=f"{posted.id} is still queued"):
+        service.wait(posted.id, timeout_s=0.1)
+    with writing(engine) as session:
+        finish(session, claimed(session))
+    assert service.wait(posted.id).verdict.value == "pass"
+
+
+@pytest.fixture
+def lossy(api: httpx.Client) -> Iterator[str]:
+    """A proxy before the service: it hands the first request on, and loses the answer."""
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent = {name: self.headers[name] for name in ("Content-Type", "Idempotency-Key")}
+            answer = api.post(self.path, content=body, headers=sent)
+            asked.append(self.path)
+            lost = len(asked) == 1
+            content = b"<h1>Bad gateway</h1>" if lost else answer.content
+            self.send_response(502 if lost else answer.status_code)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_push_whose_answer_is_lost_is_repeated_and_is_one_job(
+    lossy: str, service: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PAUSES_S", (0.0, 0.0))
+    with Client(lossy, project="demo") as client:
+        pushed = client.push(MEASURED, idempotency_key="a")
+    assert [job.id for job in service.jobs()] == [pushed.id]
