@@ -13,11 +13,14 @@ from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, amount, unit
-from noisefloor.contract.resources import CellView, MeasurementView, Trend
+from noisefloor.contract.resources import CellView, MeasurementView
+from noisefloor.contract.trend import Gap, Trend
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.culprit import culprit
 
 WIDTH_UNSEEN = 160
+REASON_CHARS = 60
+SECONDS = "%Y-%m-%d %H:%M:%S"
 
 STYLES = {
     Verdict.PASS: "green",
@@ -188,14 +191,32 @@ def print_trends(trends: Sequence[Trend]) -> None:
         )
         for heading in ("when (UTC)", "commit", "SQNR dB", "floor", "verdict", "environment", "job"):
             table.add_column(heading, no_wrap=True)
-        for number, point in enumerate(line.points):
-            table.add_row(
-                point.at.strftime("%Y-%m-%d %H:%M:%S"),
-                (point.sha or "–")[:10],
-                str(point.figure),
-                "" if point.floor_db is None else f"{point.floor_db:.3f}",
-                Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
-                f"{(point.environment or '–')[:8]}{' changed' if number in line.environment_changes else ''}",
-                point.job_id,
-            )
+        for row in _steps(line):
+            table.add_row(*row)
         console.print(table)
+
+
+def _steps(line: Trend) -> Iterator[tuple[str | Text, ...]]:
+    """A row for each point and each gap, in order."""
+    moved = {change.index for change in line.environment_changes}
+    shifts = {change.index: f" (level {change.change:+.3f})" for change in line.change_points}
+    gaps = list(line.gaps)
+    for number, point in enumerate(line.points):
+        while gaps and gaps[0].before <= number:
+            yield _gap(gaps.pop(0))
+        yield (
+            point.at.strftime(SECONDS),
+            (point.sha or "–")[:10],
+            f"{point.figure}{shifts.get(number, '')}",
+            "" if point.floor_db is None else f"{point.floor_db:.3f}",
+            Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
+            f"{(point.environment or '–')[:8]}{' changed' if number in moved else ''}",
+            point.job_id,
+        )
+    yield from map(_gap, gaps)
+
+
+def _gap(gap: Gap) -> tuple[str, ...]:
+    """Why there is no figure."""
+    reason = (gap.reason or "").partition("\n")[0][:REASON_CHARS]
+    return gap.at.strftime(SECONDS), (gap.sha or "–")[:10], gap.status.value, "", reason, "", gap.job_id

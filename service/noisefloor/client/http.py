@@ -10,7 +10,8 @@ import httpx
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import LayerView
-from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem, Trend
+from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem
+from noisefloor.contract.trend import Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0

@@ -125,31 +125,6 @@ class SeriesView(Value):
     identity: dict[str, Any]
 
 
-class TrendPoint(Value):
-    """One measurement on a series' line."""
-
-    measurement_id: Text
-    job_id: Text
-    cell_id: Text
-    sha: Text | None
-    branch: Text | None
-    at: AwareDatetime
-    figure: Figure
-    floor_db: float | None
-    verdict: Verdict | None
-    environment: Digest | None
-
-
-class Trend(Value):
-    """A series and its points, oldest first."""
-
-    series: SeriesView
-    points: tuple[TrendPoint, ...]
-    environment_changes: tuple[int, ...] = Field(
-        default=(), description="indices of points measured in another environment than the one before"
-    )
-
-
 class FieldError(Value):
     """One field that was refused: where, what it was, and what would be accepted."""
 

@@ -1,7 +1,8 @@
 """Queries on measurements, baselines and environments."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
@@ -68,6 +69,12 @@ def previous_on_branch(session: Session, job: Job) -> dict[str, Previous]:
         .join(ranked, and_(ranked.c.id == Measurement.id, ranked.c.rank == 1))
     )
     return {m.series_key: Previous(measurement=m, job=j) for m, j in session.execute(query)}
+
+
+def environments(session: Session, keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Documents of environments by their keys."""
+    rows = session.scalars(select(Environment).where(Environment.key.in_(keys)))
+    return {row.key: row.document for row in rows}
 
 
 def environment(session: Session, key: str) -> Environment | None:

@@ -142,6 +142,9 @@ class Cell(Base):
     subject: Mapped[dict[str, Any]] = mapped_column(Document)
     scheme: Mapped[dict[str, Any]] = mapped_column(Document)
     lane: Mapped[dict[str, Any]] = mapped_column(Document)
+    lineage: Mapped[str | None] = mapped_column(
+        Key, index=True, doc="key of what its series share; of cells from before there was one, none"
+    )
     status: Mapped[str] = mapped_column(Word)
     reason: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)

@@ -1,0 +1,19 @@
+"""add lineage."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("cells", sa.Column("lineage", sa.String(length=32), nullable=True))
+    op.create_index("ix_cells_lineage", "cells", ["lineage"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_cells_lineage", "cells")
+    op.drop_column("cells", "lineage")
