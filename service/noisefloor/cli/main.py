@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from noisefloor.cli import db, gate, jobs, schema, serve, trend, up
+from noisefloor.cli import compare, db, gate, jobs, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
@@ -30,6 +30,7 @@ app.command()(jobs.show)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(trend.trend)
+app.command()(compare.compare)
 app.command()(gate.gate)
 app.command()(schema.schema)
 app.add_typer(db.app, name="db")

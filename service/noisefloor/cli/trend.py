@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from noisefloor.cli.history import print_trends
 from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
@@ -14,7 +15,7 @@ from noisefloor.cli.options import (
     Url,
     client,
 )
-from noisefloor.cli.report import print_json, print_trends
+from noisefloor.cli.report import print_json
 from noisefloor.contract.resources import Page
 from noisefloor.contract.trend import Order, Trend
 

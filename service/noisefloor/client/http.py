@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from noisefloor.contract.base import Value
+from noisefloor.contract.comparison import Comparison, Delta
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem
@@ -89,6 +90,18 @@ class Client:
     def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
         """The lines that the filters find."""
         return tuple(self._pages("/trends", filters, Trend))
+
+    def compare(self, base: str, head: str, filters: Mapping[str, Any]) -> Comparison:
+        """Two commits, with all the series that both have."""
+        found: list[Delta] = []
+        params = {"limit": PAGE, **filters}
+        while True:
+            answer = self._ask("GET", f"/compare/{base}...{head}", params=params)
+            page = Comparison.model_validate(answer)
+            found += page.items
+            if page.next_cursor is None:
+                return page.replace(items=tuple(found))
+            params["cursor"] = page.next_cursor
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""

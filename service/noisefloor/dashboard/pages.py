@@ -14,7 +14,7 @@ from noisefloor.contract.base import Digest, Identifier, Name, Text
 from noisefloor.contract.resources import EnvironmentView
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.trend import Order
-from noisefloor.dashboard import login
+from noisefloor.dashboard import compare, login
 from noisefloor.dashboard.attention import attention
 from noisefloor.dashboard.chart import BARS, CROSS, chart
 from noisefloor.dashboard.history import history
@@ -22,7 +22,7 @@ from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
 from noisefloor.dashboard.route import PageRoute
 from noisefloor.errors import NotFoundError
-from noisefloor.store import cells, jobs, measurements, series
+from noisefloor.store import cells, commits, jobs, measurements, series
 from noisefloor.store.session import reading
 from noisefloor.store.tables import Series
 from noisefloor.store.trends import Window
@@ -56,6 +56,7 @@ def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str |
     }
     for path, endpoint in endpoints.items():
         routes.add_api_route(path, endpoint)
+    routes.include_router(compare.router(engine))
     routes.include_router(login.router(token))
     return routes
 
@@ -116,6 +117,7 @@ class Pages:
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))
+            before = commits.before(session, row)
         return rendered(
             "job.html",
             job=view,
@@ -123,6 +125,7 @@ class Pages:
             matrix=matrix(shown),
             cells=shown,
             environments=environments,
+            before=before,
             cells_a_page=CELLS_A_PAGE,
         )
 

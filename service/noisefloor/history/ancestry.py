@@ -20,7 +20,7 @@ def ordered(commits: Sequence[Commit]) -> list[int]:
     """Indices of the commits, each after its ancestors, and by time where ancestry says nothing.
 
     Kahn's topological sort with a heap on time. The same sha stands together, in the order given; what has no
-    sha stands by its time. Ancestors that contradict each other stand last, by time. O(n·a), a ancestors each.
+    sha stands by its time. Ancestors that contradict each other stand last, by time. O(n·a) for a ancestors.
 
     >>> from datetime import UTC
     >>> at = lambda hour: datetime(2026, 1, 1, hour, tzinfo=UTC)

@@ -31,8 +31,7 @@ def page(
 ) -> Sequence[Series]:
     """Series in the order of their keys, `limit` of them past the key `after`."""
     query = select(Series).where(Series.project == project).order_by(Series.key).limit(limit)
-    for name, wanted in filters.items():
-        query = query.where(_matches(session, getattr(Series, name), wanted))
+    query = query.where(*matching(session, filters))
     if after is not None:
         query = query.where(Series.key > after)
     return session.scalars(query).all()
@@ -61,6 +60,11 @@ def points(
     if until is not None:
         query = query.where(Job.measured_at <= until)
     return [Point(*row) for row in reversed(session.execute(query).all())]
+
+
+def matching(session: Session, filters: Mapping[str, str | int]) -> list[Any]:
+    """Conditions on parts of a series' identity."""
+    return [_matches(session, getattr(Series, name), wanted) for name, wanted in filters.items()]
 
 
 def _matches(session: Session, column: Any, wanted: str | int) -> Any:

@@ -82,7 +82,11 @@ class Job(Base):
     """What a user posted, and its verdict once it is settled."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index(None, "project", "id"), Index(None, "project", "branch", "measured_at"))
+    __table_args__ = (
+        Index(None, "project", "id"),
+        Index(None, "project", "branch", "measured_at"),
+        Index(None, "project", "sha"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     project: Mapped[str] = mapped_column(ForeignKey("projects.name"))

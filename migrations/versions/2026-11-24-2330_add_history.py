@@ -1,4 +1,4 @@
-"""add lineage."""
+"""add history."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,8 +12,10 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("cells", sa.Column("lineage", sa.String(length=32), nullable=True))
     op.create_index("ix_cells_lineage", "cells", ["lineage"])
+    op.create_index("ix_jobs_project_sha", "jobs", ["project", "sha"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_project_sha", "jobs")
     op.drop_index("ix_cells_lineage", "cells")
     op.drop_column("cells", "lineage")
