@@ -132,6 +132,7 @@ class UnavailableError(NoisefloorError):
 class MissingExtraError(NoisefloorError):
     """An optional part is not installed."""
 
+    status = 501
     code = "missing-extra"
 
 

@@ -24,6 +24,11 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def derived_id(project: str, given: str) -> str:
+    """The id under which something of another project is kept in this one; it sorts as the given one does."""
+    return given[:14] + digest(f"{project}/{given}".encode())[:12]
+
+
 def canonical(value: Any) -> bytes:
     r"""JSON with sorted keys and no spaces, in UTF-8.
 

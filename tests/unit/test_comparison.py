@@ -45,4 +45,5 @@ def test_losses_are_sorted_by_gravity() -> None:
         (NONE, MISMATCH),
         (db(1), db(2)),
     ]
-    assert sorted(pairs[::-1], key=lambda pair: gravity(*pair, "sqnr_db")) == pairs
+    shuffled = pairs[::-1]
+    assert sorted(shuffled, key=lambda pair: gravity(*pair, "sqnr_db")) == pairs

@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from noisefloor.cli import compare, db, gate, jobs, schema, serve, trend, up
+from noisefloor.cli import compare, db, gate, jobs, records, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
@@ -31,6 +31,8 @@ app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(trend.trend)
 app.command()(compare.compare)
+app.command()(records.export)
+app.command("import")(records.import_)
 app.command()(gate.gate)
 app.command()(schema.schema)
 app.add_typer(db.app, name="db")

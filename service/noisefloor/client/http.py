@@ -11,6 +11,7 @@ from noisefloor.contract.base import Value
 from noisefloor.contract.comparison import Comparison, Delta
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import LayerView
+from noisefloor.contract.record import Imported
 from noisefloor.contract.resources import CellView, FieldError, JobView, Page, Problem
 from noisefloor.contract.trend import Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
@@ -102,6 +103,22 @@ class Client:
             if page.next_cursor is None:
                 return page.replace(items=tuple(found))
             params["cursor"] = page.next_cursor
+
+    def export(self, params: Mapping[str, Any]) -> Iterator[bytes]:
+        """The project's measurements in pieces, as `format` says."""
+        try:
+            with self._http.stream("GET", f"/v1/projects/{self.project}/export", params=params) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from None
+
+    def import_rows(self, text: str, media_type: str) -> Imported:
+        """Keep rows of an export."""
+        headers = {"Content-Type": media_type}
+        return Imported.model_validate(self._ask("POST", "/import", content=text.encode(), headers=headers))
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""

@@ -60,6 +60,7 @@ class JobView(Value):
     git: Git
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
+    imported: bool = Field(default=False, description="measured elsewhere; its spec names one of its cells")
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
     results: tuple[ResultRow, ...] | None = Field(
         default=None,

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -102,6 +103,9 @@ class Job(Base):
     measured_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="when committed, or when posted")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    imported: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), doc="measured elsewhere, and exported there"
+    )
 
 
 class Shard(Base):

@@ -39,6 +39,7 @@ class Measured(NamedTuple):
     branch: str | None
     at: datetime
     ancestors: Sequence[str] | None
+    imported: bool
     cell_id: str
     measurement_id: str
     value: float | None
@@ -56,13 +57,14 @@ class Unmeasured(NamedTuple):
     branch: str | None
     at: datetime
     ancestors: Sequence[str] | None
+    imported: bool
     cell_id: str
     status: str
     reason: str | None
     edges: Sequence[str]
 
 
-COMMIT = (Job.id, Job.sha, Job.branch, Job.measured_at, Job.git["ancestors"])
+COMMIT = (Job.id, Job.sha, Job.branch, Job.measured_at, Job.git["ancestors"], Job.imported)
 
 
 def measured(session: Session, key: str, window: Window, *, limit: int) -> list[Measured]:

@@ -162,4 +162,5 @@ def _point(one: Measured) -> TrendPoint:
         floor_db=one.floor_db,
         verdict=Verdict(one.verdict) if one.verdict else None,
         environment=one.environment,
+        imported=one.imported,
     )

@@ -122,6 +122,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "git": row.git,
             "created_at": row.created_at,
             "finished_at": row.finished_at,
+            "imported": row.imported,
         }
     )
 
