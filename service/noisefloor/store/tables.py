@@ -65,6 +65,8 @@ class Project(Base):
 
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    settings: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    retention: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
 
 class IdempotencyKey(Base):
@@ -216,6 +218,12 @@ class Analysis(Base):
     document: Mapped[dict[str, Any]] = mapped_column(Document, doc="reports of each edge, and sensitivity")
 
 
+def _baseline_of(context: Any) -> str | None:
+    """The measurement that a finding's document names as its baseline."""
+    baseline = context.get_current_parameters()["document"].get("baseline")
+    return baseline["measurement_id"] if baseline else None
+
+
 class Finding(Base):
     """What the gate found of a measurement, or of a cell that gave none."""
 
@@ -229,6 +237,9 @@ class Finding(Base):
     verdict: Mapped[str] = mapped_column(Word)
     floor_db: Mapped[float | None] = mapped_column(Float(53))
     document: Mapped[dict[str, Any]] = mapped_column(Document)
+    baseline_id: Mapped[str | None] = mapped_column(
+        Id, index=True, default=_baseline_of, doc="of the document: what serves as a baseline is kept"
+    )
 
 
 class Suite(Base):
