@@ -6,7 +6,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from noisefloor.api import compare, deliveries, errors, health, hooks, jobs, projects, records, series, suites
+from noisefloor.api import (
+    compare,
+    deliveries,
+    errors,
+    health,
+    hooks,
+    jobs,
+    pictures,
+    projects,
+    records,
+    series,
+    suites,
+)
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
 from noisefloor.dashboard import pages
@@ -28,7 +40,7 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for api in (health, jobs, series, compare, records, projects, suites, hooks, deliveries):
+    for api in (health, jobs, series, compare, records, projects, pictures, suites, hooks, deliveries):
         app.include_router(api.router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))

@@ -43,7 +43,11 @@ _templates.filters |= {
 }
 
 
+def text_of(template: str, **context: Any) -> str:
+    """A template's text."""
+    return _templates.get_template(template).render(context)
+
+
 def rendered(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page."""
-    text = _templates.get_template(template).render(context)
-    return HTMLResponse(text, status_code=status_code, headers=HEADERS)
+    return HTMLResponse(text_of(template, **context), status_code=status_code, headers=HEADERS)

@@ -7,7 +7,9 @@ from typing import Any
 from sqlalchemy import and_, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.figure import FigureKind
 from noisefloor.contract.job import JobStatus
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.verdict import Verdict
 from noisefloor.store.tables import Environment, Finding, Job, Measurement
 
@@ -69,6 +71,17 @@ def previous_on_branch(session: Session, job: Job) -> dict[str, Previous]:
         .join(ranked, and_(ranked.c.id == Measurement.id, ranked.c.rank == 1))
     )
     return {m.series_key: Previous(measurement=m, job=j) for m, j in session.execute(query)}
+
+
+def headline_of_job(session: Session, job_id: str) -> tuple[set[str], float | None]:
+    """The kinds of the SQNR figures of a job's outputs, and the lowest of those that are numbers, in dB."""
+    query = (
+        select(Measurement.kind, func.min(Measurement.value))
+        .where(Measurement.job_id == job_id, Measurement.metric == SQNR, Measurement.place == OUTPUT)
+        .group_by(Measurement.kind)
+    )
+    lowest: dict[str, float | None] = {row[0]: row[1] for row in session.execute(query)}
+    return set(lowest), lowest.get(FigureKind.FINITE)
 
 
 def environments(session: Session, keys: Collection[str]) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ def prune(session: Session, project: str, now: datetime) -> Pruned:
 
 
 def due(session: Session, project: str, now: datetime) -> Pruned:
-    """What may go now. Layers that go with their jobs count as well; baselines of these jobs alone go after them."""
+    """What may go now; what is a baseline of these jobs alone goes after them. Their layers count too."""
     layers, gone = _layers(session, project, now, COUNTED), _jobs(session, project, now, COUNTED)
     return Pruned(layers=len(layers), jobs=len(gone))
 
