@@ -7,6 +7,7 @@ from rich.text import Text
 
 from noisefloor.cli.report import STYLES, screen
 from noisefloor.contract.comparison import Comparison, Delta, Move, SeriesName
+from noisefloor.contract.measurement import amount, unit
 from noisefloor.contract.trend import Gap, Trend
 
 REASON_CHARS = 60
@@ -62,11 +63,15 @@ def print_comparison(found: Comparison) -> None:
 
 def _moved(item: Delta) -> tuple[str | Text, ...]:
     name, style = item.series, {Move.WORSE: "bold red", Move.BETTER: "green"}.get(item.move, "")
-    change = f"{item.delta:+.3f}" if item.delta is not None else item.move.value
+    change = _signed(item.delta, name.metric) if item.delta is not None else item.move.value
     layers = ", ".join(f"{layer.name} −{layer.drop_db:.3f}" for layer in item.layers)
-    figures = str(item.base.figure), str(item.head.figure)
+    figures = (amount(side.figure, name.metric) for side in (item.base, item.head))
     lane = " ".join([name.engine, *([name.isa] if name.isa != "native" else [])])
     return name.subject, name.scheme, name.edge, lane, name.place, *figures, Text(change, style=style), layers
+
+
+def _signed(value: float, metric: str) -> str:
+    return f"{value:+.3f}" if unit(metric) == " dB" else f"{value:+.4g}"
 
 
 def _series(name: SeriesName) -> str:
@@ -77,7 +82,10 @@ def _series(name: SeriesName) -> str:
 def _steps(line: Trend) -> Iterator[tuple[str | Text, ...]]:
     """A row for each point and each gap, in order."""
     moved = {change.index for change in line.environment_changes}
-    shifts = {change.index: f" (level {change.change:+.3f})" for change in line.change_points}
+    shifts = {
+        change.index: f" (level {_signed(change.change, line.series.metric)})"
+        for change in line.change_points
+    }
     gaps = list(line.gaps)
     for number, point in enumerate(line.points):
         while gaps and gaps[0].before <= number:
@@ -85,7 +93,7 @@ def _steps(line: Trend) -> Iterator[tuple[str | Text, ...]]:
         yield (
             point.at.strftime(SECONDS),
             (point.sha or "–")[:10],
-            f"{point.figure}{shifts.get(number, '')}",
+            f"{amount(point.figure, line.series.metric)}{shifts.get(number, '')}",
             "" if point.floor_db is None else f"{point.floor_db:.3f}",
             Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
             f"{(point.environment or '–')[:8]}{' changed' if number in moved else ''}",

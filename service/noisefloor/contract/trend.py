@@ -80,6 +80,14 @@ class ChangePoint(Value):
     p_value: float
 
     @property
+    def before(self) -> Figure:
+        return Figure.finite(self.mean_before)
+
+    @property
+    def after(self) -> Figure:
+        return Figure.finite(self.mean_after)
+
+    @property
     def change(self) -> float:
         """The step, in the metric's unit."""
         return self.mean_after - self.mean_before

@@ -85,6 +85,7 @@ class Chart:
     height: float
     left: float
     right: float
+    top: float
     plot_top: float
     plot_bottom: float
     bottom: float
@@ -138,6 +139,7 @@ def chart(trend: Trend) -> Chart:
         height=bottom + FOOT_HEIGHT,
         left=LEFT,
         right=RIGHT,
+        top=top - 4,
         plot_top=plot_top,
         plot_bottom=plot_bottom,
         bottom=bottom,

@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import unit
 from noisefloor.contract.trend import ChangePoint, EnvironmentChange, Gap, Order, Trend, TrendPoint
 from noisefloor.contract.verdict import Verdict
 from noisefloor.history.ancestry import Commit, ordered
-from noisefloor.history.changepoints import change_points
+from noisefloor.history.changepoints import LEAST_STEP, change_points
 from noisefloor.history.environments import differences
 from noisefloor.history.sampling import sampled
 from noisefloor.identity import cell_key
@@ -84,7 +85,8 @@ def _drawn(
 ) -> Trend:
     points = [one for one in line if isinstance(one, Measured)]
     numbers = [(index, one.value) for index, one in enumerate(points) if one.value is not None]
-    splits = change_points([value for _, value in numbers])
+    values = [value for _, value in numbers]
+    splits = change_points(values, least_step=_least_step(row.metric, values))
     steps = {numbers[split.index][0]: split for split in splits}
     moves = [i for i, (was, now) in enumerate(pairwise(points), 1) if was.environment != now.environment]
     markers = {*moves, *(i - 1 for i in moves), *steps, *(i - 1 for i in steps), *_irregular(points)}
@@ -107,6 +109,11 @@ def _drawn(
         total=len(points),
         cut=cut,
     )
+
+
+def _least_step(metric: str, values: Sequence[float]) -> float:
+    """The smallest change of level shown: of dB always the same, of anything else a hundredth of it."""
+    return LEAST_STEP if unit(metric) == " dB" else max(map(abs, values), default=0.0) / 100
 
 
 def _irregular(points: Sequence[Measured]) -> Iterator[int]:
