@@ -53,6 +53,9 @@ def test_one_bad_result_among_noise_is_no_change_of_level() -> None:
 def test_a_step_below_what_anybody_acts_on_is_left_out() -> None:
     assert change_points([41.5] * 20 + [41.46] * 20) == []
     assert len(change_points([41.5] * 20 + [41.44] * 20)) == 1
+    swings = [41.5 + 0.03 * (-1) ** number - 0.04 * (number >= 24) for number in range(48)]
+    assert len(change_points(swings, least_step=0.0)) == 1
+    assert change_points(swings) == []
 
 
 @given(st.lists(st.floats(-1000, 1000), max_size=130))
