@@ -131,6 +131,19 @@ def test_a_step_is_a_change_point_and_gives_its_size(line: Line) -> None:
     assert (change.index, change.change) == (7, -3.0)
 
 
+def test_a_step_of_what_is_no_decibel_is_measured_by_its_size(line: Line) -> None:
+    def seconds(number: int) -> Answer:
+        took = Figure.finite(2e-5 if number < 8 else 3e-5)
+        return lambda cell: result(
+            cell, measurements=(Measurement(edge="float32->true", metric="time_median_s", figure=took),)
+        )
+
+    for number in range(1, 13):
+        line.add(f"{number:x}", seconds(number))
+    (change,) = line.drawn().change_points
+    assert (change.index, change.change) == (7, pytest.approx(1e-5))
+
+
 def test_points_without_a_number_are_no_part_of_a_level(line: Line) -> None:
     for number in range(1, 13):
         line.add(f"{number:x}", nonfinite if number == 3 else 40.0 if number < 8 else 37.0)
