@@ -7,8 +7,8 @@ from sqlalchemy.dialects import postgresql
 Document = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 BATCH = 1000
 
-revision = "0003"
-down_revision = "0002"
+revision = "0004_history"
+down_revision = "0003_ci"
 branch_labels = None
 depends_on = None
 
