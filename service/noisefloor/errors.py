@@ -66,6 +66,13 @@ class NotAllowedError(NoisefloorError):
     code = "not-allowed"
 
 
+class AmbiguousCommitError(NoisefloorError):
+    """Several commits begin with this sha."""
+
+    status = 422
+    code = "ambiguous-commit"
+
+
 class IdempotencyConflictError(NoisefloorError):
     """The Idempotency-Key was used for another request."""
 
@@ -125,6 +132,7 @@ class UnavailableError(NoisefloorError):
 class MissingExtraError(NoisefloorError):
     """An optional part is not installed."""
 
+    status = 501
     code = "missing-extra"
 
 

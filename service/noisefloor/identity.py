@@ -16,11 +16,17 @@ from noisefloor.contract.scheme import Edge, Quantization
 from noisefloor.contract.subject import Subject
 
 SERIES_VERSION = 1
+CELL_PARTS = ("v", "project", "subject", "quantization", "engine", "device", "isa")
 
 
 def digest(data: bytes) -> str:
     """BLAKE2b-128 in hex: 32 characters."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def derived_id(project: str, given: str) -> str:
+    """The id under which something of another project is kept in this one; it sorts as the given one does."""
+    return given[:14] + digest(f"{project}/{given}".encode())[:12]
 
 
 def canonical(value: Any) -> bytes:
@@ -52,23 +58,37 @@ def series_identity(
     Threads are part of the environment, and the commit is what a series runs over: neither is in it.
     """
     return {
-        "v": SERIES_VERSION,
-        "project": project,
-        "subject": _identifying(subject),
-        "quantization": _identifying(quantization),
+        **cell_identity(project=project, subject=subject, quantization=quantization, lane=lane),
         "edge": edge,
-        "engine": lane.engine,
-        "device": lane.device,
-        "isa": lane.isa,
         "batch": subject.batch,
         "metric": metric,
         "place": place,
     }
 
 
+def cell_identity(
+    *, project: str, subject: Subject, quantization: Quantization, lane: Lane
+) -> dict[str, Any]:
+    """What the series of one cell share: cells of other jobs that have it continue the same lines."""
+    return {
+        "v": SERIES_VERSION,
+        "project": project,
+        "subject": _identifying(subject),
+        "quantization": _identifying(quantization),
+        "engine": lane.engine,
+        "device": lane.device,
+        "isa": lane.isa,
+    }
+
+
 def series_key(identity: dict[str, Any]) -> str:
     """The key of a series."""
     return digest(canonical(identity))
+
+
+def cell_key(identity: dict[str, Any]) -> str:
+    """The key of what the series of a cell share, of the cell's identity or of that of any of its series."""
+    return digest(canonical({name: identity[name] for name in CELL_PARTS}))
 
 
 def environment_key(environment: Environment) -> str:

@@ -116,6 +116,8 @@ def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None
         ("/v1/projects/demo/trends?since=yesterday", "query.since"),
         ("/v1/projects/demo/trends?since=0001-01-01T00:00:00%2B14:00", "query.since"),
         ("/v1/projects/demo/trends?until=9999-12-31T23:59:59-14:00", "query.until"),
+        ("/v1/projects/demo/trends?x=weekday", "query.x"),
+        ("/v1/projects/demo/trends?points=0", "query.points"),
         ("/v1/projects/demo/series?engine=%00", "query.engine"),
         ("/v1/projects/demo/series?batch=99999999999999999999", "query.batch"),
     ],

@@ -54,13 +54,40 @@ def test_a_trend_is_the_line_of_a_branch(history: httpx.Client) -> None:
     assert [point["figure"]["value"] for point in line["points"]] == [40.0, 41.0, 20.0, None]
     assert [point["verdict"] for point in line["points"]] == ["pass", "pass", "regressed", "pass"]
     assert {point["floor_db"] for point in line["points"]} == {30.0}
-    assert line["environment_changes"] == [2]
+    (change,) = line["environment_changes"]
+    assert change["index"] == 2
+    assert change["fields"] == [{"field": "torch", "before": "2.13.0", "after": "2.14.0"}]
 
 
 def test_a_trend_is_bounded_by_time_and_number(history: httpx.Client) -> None:
-    query = {"engine": "x86", "since": "2026-01-01T02:00:00Z", "until": "2026-01-01T04:00:00Z", "points": 2}
+    query = {"engine": "x86", "since": "2026-01-01T02:00:00Z", "until": "2026-01-01T04:00:00Z", "latest": 2}
     (line,) = history.get(f"{PROJECT}/trends", params=query).json()["items"]
     assert [point["figure"]["value"] for point in line["points"]] == [20.0, None]
+    assert line["cut"] is True
+
+
+def test_a_filter_with_a_star_matches_parts_and_minds_case(history: httpx.Client) -> None:
+    def found(**query: str) -> int:
+        return len(history.get(f"{PROJECT}/series", params=query).json()["items"])
+
+    assert found(subject="multiple*", scheme="*per_tensor") == 2
+    assert (found(subject="*-ops"), found(subject="MULTIPLE*"), found(subject="*.ops")) == (2, 0, 0)
+    assert (found(scheme="eager?static*"), found(scheme="eager_static*"), found(scheme="%*")) == (0, 0, 0)
+    assert (found(engine="*nn*"), found(subject="[m]*"), found(subject="*\\*")) == (1, 0, 0)
+
+
+def test_a_window_that_ends_before_it_begins_is_refused(history: httpx.Client) -> None:
+    query = {"since": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}
+    refused = history.get(f"{PROJECT}/trends", params=query)
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [
+        {
+            "field": "query.until",
+            "message": "is before since",
+            "value": "2026-01-01T00:00:00+00:00",
+            "accepted": ["≥ 2026-01-02T00:00:00+00:00"],
+        }
+    ]
 
 
 def test_one_series_is_asked_for_by_its_key(history: httpx.Client) -> None:

@@ -232,6 +232,49 @@ def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
     assert figures == [figure_text(point["figure"]) for point in reversed(points)]
 
 
+def test_a_trend_shows_what_was_not_measured_and_where_the_level_changed(page: Page, quiet: Quiet) -> None:
+    def crash(cell: str) -> CellResult:
+        return CellResult(cell=cell, status="crashed", reason=HOSTILE)
+
+    def answer(number: int) -> Any:
+        return crash if number == 4 else lambda cell: result(cell, 41.5 if number < 8 else 38.25)
+
+    for number in range(12):
+        git = {
+            "branch": "main",
+            "sha": f"{number:040x}",
+            "committed_at": f"2026-11-{number + 1:02}T12:00:00Z",
+        }
+        job_id = post(quiet, answer(number), git=git)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    page.locator("table.matrix a.figure").first.click()
+    (gap,) = page.locator("svg.chart a.gap").all()
+    assert f"crashed: {HOSTILE}, main@000000000" in (gap.locator("title").text_content() or "")
+    runs = [line.get_attribute("points") or "" for line in page.locator("svg.chart polyline").all()]
+    assert [len(run.split()) for run in runs] == [4, 7]
+    row = page.locator("table.points tr").filter(has=page.locator("td.gap"))
+    assert HOSTILE in row.inner_text()
+    assert page.locator("svg.chart text.shift-label").all_text_contents() == ["C1"]
+    said = page.locator(".changes li").first.inner_text()
+    assert "the level moved by \N{MINUS SIGN}3.250 dB, from 41.500 to 38.250" in said
+    assert {"not measured", "C: the level changed"} <= set(page.locator("ul.legend li").all_inner_texts())
+    page.get_by_role("link", name="time").click()
+    assert page.locator("svg.chart a.mark").count() == 12
+
+
+def test_two_commits_are_chosen_and_compared(page: Page, quiet: Quiet) -> None:
+    for sha, figure in ((SHAS[0], 41.5), (SHAS[1], 38.25)):
+        post(quiet, lambda cell, figure=figure: result(cell, figure), git={"branch": "main", "sha": sha})
+    log_in(page, quiet[0], "/projects/demo")
+    page.get_by_text("Compare two commits").click()
+    page.get_by_label("Base").fill(SHAS[0][:8])
+    page.get_by_label("Head").fill(SHAS[1])
+    page.get_by_role("button", name="Compare").click()
+    assert "\N{MINUS SIGN}3.250" in page.locator("table.compared").inner_text()
+    page.locator("table.compared th a").first.click()
+    assert page.locator("svg.chart").count() == 1
+
+
 def test_a_branch_without_results_says_so(page: Page, live_service: LiveService, measured: Jobs) -> None:
     page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}")
     page.locator("table.matrix a.figure").first.click()
@@ -254,6 +297,8 @@ def test_no_page_is_wider_than_its_window(
         f"/projects/{PROJECT}/jobs/{job_id}",
         f"/projects/{PROJECT}/jobs/{job_id}#cell-0",
         f"/projects/{PROJECT}/series/{cell['measurements'][0]['series']}",
+        f"/projects/{PROJECT}/series/{cell['measurements'][0]['series']}?x=time",
+        f"/projects/{PROJECT}/compare/{SHAS[0]}...{SHAS[2]}",
         f"/environments/{cell['environment']}",
     ):
         page.goto(live_service.url + path)

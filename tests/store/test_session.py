@@ -30,7 +30,7 @@ def test_the_databases_clock_tells_epoch_seconds_with_fractions(engine: Engine) 
 
 def test_an_exception_leaves_nothing_behind(engine: Engine) -> None:
     with pytest.raises(ZeroDivisionError), writing(engine) as session:
-        session.execute(text("INSERT INTO projects VALUES ('p', '2026-01-01 00:00:00')"))
+        session.execute(text("INSERT INTO projects (name, created_at) VALUES ('p', '2026-01-01 00:00:00')"))
         raise ZeroDivisionError
     with reading(engine) as session:
         assert session.scalar(select(func.count()).select_from(Project)) == 0

@@ -1,15 +1,17 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.resources import SeriesView, Trend, TrendPoint
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.resources import SeriesView
+from noisefloor.contract.trend import ChangePoint, EnvironmentChange, Gap, Order, Trend, TrendPoint
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dashboard.axis import axis
 from noisefloor.dashboard.chart import CROSS, SHAPES, Chart, chart
-from noisefloor.dashboard.environments import FieldChange, changes, differences
 from noisefloor.dashboard.history import history
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -61,9 +63,26 @@ def point(
     )
 
 
-def line(*points: TrendPoint) -> Trend:
-    changed = [n for n in range(1, len(points)) if points[n].environment != points[n - 1].environment]
-    return Trend(series=SERIES, points=points, environment_changes=tuple(changed))
+def gap(before: int, status: CellStatus = CellStatus.CRASHED) -> Gap:
+    return Gap(
+        job_id=f"g{before}",
+        cell_id=f"g{before}",
+        sha=None,
+        branch="main",
+        at=START + timedelta(days=before - 0.5),
+        status=status,
+        reason="signal 11",
+        before=before,
+    )
+
+
+def line(*points: TrendPoint, **more: Any) -> Trend:
+    changed = [
+        EnvironmentChange(index=n, before=points[n - 1].environment, after=points[n].environment)
+        for n in range(1, len(points))
+        if points[n].environment != points[n - 1].environment
+    ]
+    return Trend(series=SERIES, points=points, environment_changes=tuple(changed), **more)
 
 
 def drawn(*values: float | FigureKind, floor_db: float | None = None) -> Chart:
@@ -135,17 +154,42 @@ def test_a_change_of_environment_stands_between_its_points() -> None:
     found = chart(trend)
     (marker,) = found.environment_changes
     assert found.marks[0].x < marker.x < found.marks[1].x
-    (change,) = changes(trend, {OLD: {"torch": "2.12"}, NEW: {"torch": "2.13"}})
-    assert change.fields == (FieldChange(field="torch", before="2.12", after="2.13"),)
 
 
-def test_a_field_that_is_new_was_none() -> None:
-    assert differences({}, {"torch": "2.13"}) == (FieldChange(field="torch", before="none", after="2.13"),)
-    # written before the contract had these fields
-    assert differences({}, {"gpu": None, "plugins": {}}) == ()
-    assert differences({"plugins": {}}, {"plugins": {"acme": "2"}}) == (
-        FieldChange(field="plugins", before="none", after="acme 2"),
-    )
+def test_a_change_point_stands_between_its_points_above_the_environments() -> None:
+    shift = ChangePoint(index=1, mean_before=41.5, mean_after=38.5, p_value=0.0)
+    found = chart(line(point(0, 41.5), point(1, 38.5, environment=NEW), change_points=(shift,)))
+    (marker,), (environment,) = found.change_points, found.environment_changes
+    assert (marker.text, environment.text, marker.x) == ("C1", "E1", environment.x)
+    assert 0 < marker.y < environment.y < found.plot_top
+
+
+def test_a_gap_stands_in_order_below_the_axis_and_breaks_the_line() -> None:
+    found = chart(line(point(0, 41.5), point(1, 41.5), point(2, 41.5), gaps=(gap(1), gap(3))))
+    inside, last = found.gaps
+    assert found.marks[0].x < inside.x < found.marks[1].x
+    assert last.x > found.marks[2].x
+    assert found.plot_bottom < inside.y == last.y < found.bottom
+    assert [len(run.split()) for run in found.runs] == [1, 2]
+
+
+def test_a_line_of_gaps_alone_is_drawn() -> None:
+    found = chart(line(gaps=(gap(0), gap(0, CellStatus.UNSUPPORTED))))
+    assert (found.marks, [mark.tone for mark in found.gaps]) == ((), ["error", "warn"])
+
+
+def test_over_time_points_stand_where_their_times_are() -> None:
+    points = point(0, 41.5), point(1, 41.5), point(10, 41.5)
+    even, timed = chart(line(*points)), chart(line(*points, x=Order.TIME))
+    assert even.marks[1].x == (even.left + even.right) / 2
+    first, second, third = (mark.x for mark in timed.marks)
+    assert (second - first) / (third - first) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_gaps_stand_in_the_history_where_they_stand_on_the_line() -> None:
+    steps = history(line(point(0, 40.0), point(1, 38.5), gaps=(gap(1), gap(2))))
+    assert [(step.point or step.gap).job_id for step in steps] == ["g2", "j1", "g1", "j0"]  # type: ignore[union-attr]
+    assert [step.change_db for step in steps] == [None, -1.5, None, None]
 
 
 def test_history_is_newest_first_with_the_change_since_the_last_number() -> None:

@@ -8,13 +8,17 @@ from sqlalchemy import Engine
 
 from noisefloor.api import (
     baselines,
+    compare,
     deliveries,
     errors,
     gates,
     health,
     hooks,
     jobs,
+    pictures,
     policies,
+    projects,
+    records,
     results,
     series,
     suites,
@@ -25,6 +29,7 @@ from noisefloor.dashboard import pages
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.settings import Settings
 from noisefloor.workflow.courier import Courier
+from noisefloor.workflow.keeper import Keeper
 
 
 def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> FastAPI:
@@ -33,13 +38,29 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with courier:
+        with courier, Keeper(engine):
             yield
 
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for part in (health, jobs, results, series, policies, baselines, gates, suites, hooks, deliveries):
+    parts = (
+        health,
+        jobs,
+        results,
+        series,
+        compare,
+        records,
+        projects,
+        pictures,
+        policies,
+        baselines,
+        gates,
+        suites,
+        hooks,
+        deliveries,
+    )
+    for part in parts:
         app.include_router(part.router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))

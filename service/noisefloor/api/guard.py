@@ -19,6 +19,8 @@ OPEN_PATHS = {"/healthz", "/readyz", "/login"}
 OPEN_PREFIX = "/static/"
 HOOKS_PREFIX = "/v1/hooks/"  # signed: they are authenticated by what they bring
 RESULTS = re.compile("/v1/projects/[^/]+/results")
+BADGE = re.compile(r"/v1/projects/[^/]+/badge\.svg")
+REFUSAL = "noisefloor.refusal"  # of a badge: whether it needs the token is its project's to say
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -39,7 +41,7 @@ class Guard:
         headers = Headers(scope=scope)
         try:
             self._check_origin(scope["method"], headers)
-            self._check_token(scope["path"], headers)
+            self._check_access(scope, headers)
             limit = self._limit_bytes(scope["path"])
             body = b"" if scope["method"] in SAFE_METHODS else await _whole_body(receive, limit)
         except UnauthorizedError as error:
@@ -62,6 +64,14 @@ class Guard:
         origin = headers.get("origin")
         if method not in SAFE_METHODS and origin is not None and origin.partition("://")[2] != host:
             raise NotAllowedError(f"a page of {origin[:100]!r} may not change anything here")
+
+    def _check_access(self, scope: Scope, headers: Headers) -> None:
+        try:
+            self._check_token(scope["path"], headers)
+        except UnauthorizedError as error:
+            if not BADGE.fullmatch(scope["path"]):
+                raise
+            scope[REFUSAL] = error
 
     def _check_token(self, path: str, headers: Headers) -> None:
         if self.token is None or path in OPEN_PATHS or path.startswith((OPEN_PREFIX, HOOKS_PREFIX)):

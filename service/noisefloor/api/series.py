@@ -6,11 +6,14 @@ from fastapi import APIRouter, Depends, Query
 
 from noisefloor.api.dependencies import Cursor, Limit, ProjectName, ServiceDep, found_series
 from noisefloor.contract.base import Identifier, Moment, Text
-from noisefloor.contract.resources import EnvironmentView, Page, SeriesView, Trend
-from noisefloor.errors import NotFoundError
+from noisefloor.contract.resources import EnvironmentView, FieldError, Page, SeriesView
+from noisefloor.contract.trend import Order, Trend
+from noisefloor.errors import InvalidRequestError, NotFoundError
 from noisefloor.store import measurements, series
 from noisefloor.store.session import reading
-from noisefloor.workflow.views import series_view, trend
+from noisefloor.store.trends import Window
+from noisefloor.workflow.trends import View, trend
+from noisefloor.workflow.views import series_view
 
 MAX_TRENDS = 50
 
@@ -18,7 +21,7 @@ router = APIRouter(tags=["series"])
 
 
 class SeriesFilter:
-    """Filters on every part of a series' identity."""
+    """Filters on every part of a series' identity; in a text, `*` stands for anything."""
 
     def __init__(
         self,
@@ -49,6 +52,24 @@ class SeriesFilter:
 Filter = Annotated[SeriesFilter, Depends()]
 
 
+def window(
+    branch: Annotated[Text | None, Query()] = None, since: Moment | None = None, until: Moment | None = None
+) -> Window:
+    """The jobs that lines are drawn from: of a branch, between two moments."""
+    if since is not None and until is not None and since > until:
+        error = FieldError(
+            field="query.until",
+            message="is before since",
+            value=until.isoformat(),
+            accepted=[f"≥ {since.isoformat()}"],
+        )
+        raise InvalidRequestError("query.until: is before since", [error])
+    return Window(branch=branch, since=since, until=until)
+
+
+WindowDep = Annotated[Window, Depends(window)]
+
+
 @router.get("/v1/projects/{project}/series")
 def list_series(
     project: ProjectName, to: ServiceDep, where: Filter, limit: Limit = 100, cursor: Cursor = None
@@ -65,27 +86,26 @@ def list_trends(
     project: ProjectName,
     to: ServiceDep,
     where: Filter,
+    jobs: WindowDep,
     key: Annotated[Identifier | None, Query(alias="series")] = None,
-    branch: Annotated[Text | None, Query()] = None,
-    since: Moment | None = None,
-    until: Moment | None = None,
+    x: Order = Order.COMMIT,
     points: Annotated[int, Query(ge=1, le=5000)] = 500,
+    latest: Annotated[int | None, Query(ge=1, le=5000)] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_TRENDS)] = MAX_TRENDS,
     cursor: Cursor = None,
 ) -> Page[Trend]:
-    """The lines of one series, or of those that the filters find: their latest points, oldest first."""
+    """The lines of one series, or of those that the filters find, oldest point first.
+
+    `latest` takes so many of the latest points; `points` thins them out, and keeps every extreme and marker.
+    """
+    view = View(x=x, points=points, latest=latest)
     with reading(to.engine) as session:
         if key is not None:
             rows = [found_series(session, project, key)]
         else:
             rows = list(series.page(session, project, filters=where.wanted, limit=limit + 1, after=cursor))
-        lines = tuple(
-            trend(
-                row,
-                series.points(session, row.key, branch=branch, since=since, until=until, limit=points),
-            )
-            for row in rows[:limit]
-        )
+        shown = rows[:limit]
+        lines = tuple(trend(session, row, jobs, view, lines=len(shown)) for row in shown)
     return Page(items=lines, next_cursor=lines[-1].series.key if len(rows) > limit else None)
 
 

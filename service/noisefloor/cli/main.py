@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from noisefloor.cli import accept, db, gate, jobs, schema, serve, trend, up
+from noisefloor.cli import accept, compare, db, gate, jobs, records, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 
 COMMANDS = "noisefloor.commands"
@@ -30,6 +30,9 @@ app.command()(jobs.show)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(trend.trend)
+app.command()(compare.compare)
+app.command()(records.export)
+app.command("import")(records.import_)
 app.command()(gate.gate)
 app.command()(accept.accept)
 app.command()(schema.schema)

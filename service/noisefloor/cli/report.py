@@ -13,7 +13,7 @@ from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, amount, unit
 from noisefloor.contract.report import Report
-from noisefloor.contract.resources import CellView, MeasurementView, Trend
+from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.culprit import culprit
 
@@ -30,7 +30,7 @@ STYLES = {
 }
 
 
-def _console() -> Console:
+def screen() -> Console:
     """Standard output: as wide as the terminal, or as wide as the table where there is none."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDTH_UNSEEN)
 
@@ -44,7 +44,7 @@ def print_json(report: Value) -> None:
 
 def print_report(report: Report) -> None:
     """The result table, and then the verdict."""
-    console = _console()
+    console = screen()
     table = Table(title=report.name or None, box=None, header_style="bold", pad_edge=False)
     for heading in ("subject", "scheme", "edge", "engine"):
         table.add_column(heading, overflow="fold")
@@ -59,7 +59,7 @@ def print_report(report: Report) -> None:
 
 def print_verdict(report: Report) -> None:
     """What needs attention, with the command that reproduces it, and the verdict."""
-    console = _console()
+    console = screen()
     layers = {view.cell: view for view in report.layers}
     _print_attention(console, report.cells, layers)
     for cell in report.cells:
@@ -161,29 +161,3 @@ def _sensitivity(found: Sensitivity) -> str:
     measured = f"{mixed.measured} dB measured, " if mixed.measured is not None else ""
     note = f" ({mixed.note})" if mixed.note else ""
     return f"float_layers [{', '.join(mixed.float_layers)}]: {measured}{found.target_db:g} dB {reached}{note}"
-
-
-def print_trends(trends: Sequence[Trend]) -> None:
-    """One table a series, oldest point first."""
-    console = _console()
-    for line in trends:
-        s = line.series
-        table = Table(
-            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place}\n{s.key}",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-        )
-        for heading in ("when (UTC)", "commit", "SQNR dB", "floor", "verdict", "environment", "job"):
-            table.add_column(heading, no_wrap=True)
-        for number, point in enumerate(line.points):
-            table.add_row(
-                point.at.strftime("%Y-%m-%d %H:%M:%S"),
-                (point.sha or "–")[:10],
-                str(point.figure),
-                "" if point.floor_db is None else f"{point.floor_db:.3f}",
-                Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
-                f"{(point.environment or '–')[:8]}{' changed' if number in line.environment_changes else ''}",
-                point.job_id,
-            )
-        console.print(table)

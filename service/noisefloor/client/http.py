@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from noisefloor.contract.base import Value
+from noisefloor.contract.comparison import Comparison, Delta
 from noisefloor.contract.gate import (
     BaselineRequest,
     BaselineView,
@@ -23,6 +24,7 @@ from noisefloor.contract.gate import (
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.policy import Policy
+from noisefloor.contract.record import Imported
 from noisefloor.contract.resources import (
     CellView,
     EnvironmentView,
@@ -31,9 +33,9 @@ from noisefloor.contract.resources import (
     Page,
     Problem,
     SeriesView,
-    Trend,
 )
 from noisefloor.contract.results import MeasuredJob
+from noisefloor.contract.trend import Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
 TIMEOUT_S = 90.0
@@ -155,6 +157,34 @@ class Client:
     def trends(self, filters: Mapping[str, Any]) -> tuple[Trend, ...]:
         """The lines that the filters find."""
         return tuple(self._pages("/trends", filters, Trend))
+
+    def compare(self, base: str, head: str, filters: Mapping[str, Any]) -> Comparison:
+        """Two commits, with all the series that both have."""
+        found: list[Delta] = []
+        params = {"limit": PAGE, **filters}
+        while True:
+            answer = self._ask("GET", f"/compare/{base}...{head}", params=params)
+            page = Comparison.model_validate(answer)
+            found += page.items
+            if page.next_cursor is None:
+                return page.replace(items=tuple(found))
+            params["cursor"] = page.next_cursor
+
+    def export(self, params: Mapping[str, Any]) -> Iterator[bytes]:
+        """The project's measurements in pieces, as `format` says."""
+        try:
+            with self._http.stream("GET", f"/v1/projects/{self.project}/export", params=params) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response)
+                yield from response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise self._unavailable(error) from None
+
+    def import_rows(self, text: str, media_type: str) -> Imported:
+        """Keep rows of an export."""
+        headers = {"Content-Type": media_type}
+        return Imported.model_validate(self._ask("POST", "/import", content=text.encode(), headers=headers))
 
     def cancel(self, job_id: str) -> JobView:
         """Cancel a job."""

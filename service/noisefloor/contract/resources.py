@@ -61,6 +61,7 @@ class JobView(Value):
     git: Git
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
+    imported: bool = Field(default=False, description="measured elsewhere; its spec names one of its cells")
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
     policy: JobPolicy | None = Field(default=None, description="the one it is judged by; left out of lists")
     missing: tuple[Absence, ...] = Field(
@@ -129,31 +130,6 @@ class SeriesView(Value):
     metric: Text
     place: Text
     identity: dict[str, Any]
-
-
-class TrendPoint(Value):
-    """One measurement on a series' line."""
-
-    measurement_id: Text
-    job_id: Text
-    cell_id: Text
-    sha: Text | None
-    branch: Text | None
-    at: AwareDatetime
-    figure: Figure
-    floor_db: float | None
-    verdict: Verdict | None
-    environment: Digest | None
-
-
-class Trend(Value):
-    """A series and its points, oldest first."""
-
-    series: SeriesView
-    points: tuple[TrendPoint, ...]
-    environment_changes: tuple[int, ...] = Field(
-        default=(), description="indices of points measured in another environment than the one before"
-    )
 
 
 class FieldError(Value):

@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.layers import LayerReport, LayerView
 from noisefloor.contract.resources import CellView, MeasurementView
+from noisefloor.contract.trend import FieldChange
 from noisefloor.contract.verdict import Finding, Verdict
-from noisefloor.dashboard.environments import FieldChange, differences
 from noisefloor.gate.culprit import Culprit, culprit
+from noisefloor.history.environments import differences
 from noisefloor.store import analyses, cells, measurements, series, tables
 from noisefloor.store.series import Point
 from noisefloor.workflow.views import cell_views

@@ -1,6 +1,6 @@
 """The pages: each endpoint reads one consistent picture and renders it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path as FilePath
 from typing import Annotated
 
@@ -11,27 +11,30 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.base import Digest, Identifier, Name, Text
-from noisefloor.contract.resources import EnvironmentView, Trend
+from noisefloor.contract.resources import EnvironmentView
 from noisefloor.contract.subject import Subject
-from noisefloor.dashboard import login
+from noisefloor.contract.trend import Order
+from noisefloor.dashboard import compare, login
 from noisefloor.dashboard.attention import attention
-from noisefloor.dashboard.chart import CROSS, chart
-from noisefloor.dashboard.environments import changes
+from noisefloor.dashboard.chart import BARS, CROSS, chart
 from noisefloor.dashboard.history import history
 from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
 from noisefloor.dashboard.route import PageRoute
 from noisefloor.errors import NotFoundError
-from noisefloor.store import cells, jobs, measurements, series
+from noisefloor.store import cells, commits, jobs, measurements, series
 from noisefloor.store.session import reading
 from noisefloor.store.tables import Series
-from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view, trend
+from noisefloor.store.trends import Window
+from noisefloor.workflow.trends import View, trend
+from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view
 
 JOBS_A_PAGE = 50
 LATEST_JOBS = 5
 CELLS_A_PAGE = 240  # a multiple of 1 to 4 engines, so that a page ends with a row of the matrix
 CONCERNS = 50
 POINTS = 500
+STEPS = 500
 CHANGES = 20
 SIBLINGS = 50
 
@@ -53,6 +56,7 @@ def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str |
     }
     for path, endpoint in endpoints.items():
         routes.add_api_route(path, endpoint)
+    routes.include_router(compare.router(engine))
     routes.include_router(login.router(token))
     return routes
 
@@ -113,6 +117,7 @@ class Pages:
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))
+            before = commits.before(session, row)
         return rendered(
             "job.html",
             job=view,
@@ -120,6 +125,7 @@ class Pages:
             matrix=matrix(shown),
             cells=shown,
             environments=environments,
+            before=before,
             cells_a_page=CELLS_A_PAGE,
         )
 
@@ -135,7 +141,11 @@ class Pages:
         return rendered("layers.html", project=project, job=job, cell=view, layers=layers)
 
     def series(
-        self, project: Project, key: Digest, branch: Annotated[Text | None, Query()] = None
+        self,
+        project: Project,
+        key: Digest,
+        branch: Annotated[Text | None, Query()] = None,
+        x: Order = Order.COMMIT,
     ) -> HTMLResponse:
         """A series: its identity, its line, and its points."""
         branch = branch or None
@@ -143,9 +153,7 @@ class Pages:
             row = series.find(session, project, key)
             if row is None:
                 raise NotFoundError(f"project {project!r} has no series {key}")
-            points = series.points(session, key, branch=branch, limit=POINTS + 1)
-            line = trend(row, points[-POINTS:])
-            documents = {view.key: view.document for view in _environments(session, _beside_changes(line))}
+            line = trend(session, row, Window(branch=branch), View(x=x, points=POINTS))
             siblings = _siblings(session, row)
         return rendered(
             "series.html",
@@ -153,11 +161,10 @@ class Pages:
             subject=Subject.model_validate(row.identity["subject"]),
             chart=chart(line),
             cross=CROSS,
-            steps=history(line),
-            changes=changes(line, documents),
+            bars=BARS,
+            steps=history(line)[:STEPS],
             branch=branch,
             changes_shown=CHANGES,
-            cut=len(points) > POINTS,
             siblings=siblings,
         )
 
@@ -180,12 +187,6 @@ def _environment(session: Session, key: str) -> EnvironmentView | None:
 def _environments(session: Session, keys: Iterable[str | None]) -> list[EnvironmentView]:
     found = (_environment(session, key) for key in dict.fromkeys(keys) if key is not None)
     return [view for view in found if view is not None]
-
-
-def _beside_changes(line: Trend) -> Iterator[str | None]:
-    for index in line.environment_changes:
-        yield line.points[index - 1].environment
-        yield line.points[index].environment
 
 
 def _siblings(session: Session, row: Series) -> dict[str, str]:

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from noisefloor.contract.measurement import unit
 from noisefloor.dashboard import words
+from noisefloor.history.environments import field_words
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -32,7 +33,7 @@ _templates.filters |= {
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,
-    "field": words.field_words,
+    "field": field_words,
     "metric": words.metric_words,
     "moment": words.moment,
     "policy": words.policy_words,
@@ -46,7 +47,11 @@ _templates.filters |= {
 }
 
 
+def text_of(template: str, **context: Any) -> str:
+    """A template's text."""
+    return _templates.get_template(template).render(context)
+
+
 def rendered(template: str, *, status_code: int = 200, **context: Any) -> HTMLResponse:
     """A page."""
-    text = _templates.get_template(template).render(context)
-    return HTMLResponse(text, status_code=status_code, headers=HEADERS)
+    return HTMLResponse(text_of(template, **context), status_code=status_code, headers=HEADERS)

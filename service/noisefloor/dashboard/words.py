@@ -48,17 +48,6 @@ def environment_words(document: Mapping[str, Any]) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def field_words(value: Any) -> str:
-    """One field of an environment; several versions by their packages.
-
-    >>> field_words({"acme": "1.0"}), field_words({}), field_words(None)
-    ('acme 1.0', 'none', 'none')
-    """
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{name} {version}" for name, version in value.items()) or None
-    return "none" if value is None else str(value)
-
-
 def policy_words(judged_by: JobPolicy) -> str:
     """The rules that hold for the whole job, and the stored policy's name and version.
 

@@ -70,6 +70,17 @@ def settled_page(
     return session.scalars(query.order_by(Job.measured_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
+def newest_settled(session: Session, project: str, *, branch: str, name: str | None) -> Job | None:
+    """The newest settled job of a branch by its commit's time, of any name or of this one."""
+    query = (
+        select(Job)
+        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None))
+        .order_by(Job.measured_at.desc(), Job.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query if name is None else query.where(Job.name == name))
+
+
 def hold(session: Session, job_id: str) -> None:
     """Hold the job until the transaction ends: what settles it happens once. Its large spec is not read."""
     session.execute(select(Job.id).where(Job.id == job_id).with_for_update())

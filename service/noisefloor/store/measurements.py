@@ -1,10 +1,13 @@
 """Queries on measurements and environments."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.figure import FigureKind
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.store.tables import Environment, Measurement
 
 
@@ -26,6 +29,23 @@ def series_of_job(session: Session, job_id: str) -> Collection[str]:
     """The keys of the series that a job measured."""
     query = select(Measurement.series_key).where(Measurement.job_id == job_id).distinct()
     return session.scalars(query).all()
+
+
+def headline_of_job(session: Session, job_id: str) -> tuple[set[str], float | None]:
+    """The kinds of the SQNR figures of a job's outputs, and the lowest of those that are numbers, in dB."""
+    query = (
+        select(Measurement.kind, func.min(Measurement.value))
+        .where(Measurement.job_id == job_id, Measurement.metric == SQNR, Measurement.place == OUTPUT)
+        .group_by(Measurement.kind)
+    )
+    lowest: dict[str, float | None] = {row[0]: row[1] for row in session.execute(query)}
+    return set(lowest), lowest.get(FigureKind.FINITE)
+
+
+def environments(session: Session, keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Documents of environments by their keys."""
+    rows = session.scalars(select(Environment).where(Environment.key.in_(keys)))
+    return {row.key: row.document for row in rows}
 
 
 def environment(session: Session, key: str) -> Environment | None:

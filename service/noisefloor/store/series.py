@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
@@ -31,8 +31,7 @@ def page(
 ) -> Sequence[Series]:
     """Series in the order of their keys, `limit` of them past the key `after`."""
     query = select(Series).where(Series.project == project).order_by(Series.key).limit(limit)
-    for name, wanted in filters.items():
-        query = query.where(getattr(Series, name) == wanted)
+    query = query.where(*matching(session, filters))
     if after is not None:
         query = query.where(Series.key > after)
     return session.scalars(query).all()
@@ -79,7 +78,6 @@ def points(
     key: str,
     *,
     branch: str | None = None,
-    since: datetime | None = None,
     until: datetime | None = None,
     limit: int,
 ) -> Sequence[Point]:
@@ -95,8 +93,21 @@ def points(
     )
     if branch is not None:
         query = query.where(Job.branch == branch)
-    if since is not None:
-        query = query.where(Job.measured_at >= since)
     if until is not None:
         query = query.where(Job.measured_at <= until)
     return [Point(*row) for row in reversed(session.execute(query).all())]
+
+
+def matching(session: Session, filters: Mapping[str, str | int]) -> list[Any]:
+    """Conditions on parts of a series' identity."""
+    return [_matches(session, getattr(Series, name), wanted) for name, wanted in filters.items()]
+
+
+def _matches(session: Session, column: Any, wanted: str | int) -> Any:
+    """Equal; or like it, where a text has a `*`, which stands for anything. Case counts on both databases."""
+    if not isinstance(wanted, str) or "*" not in wanted:
+        return column == wanted
+    if session.get_bind().dialect.name == "sqlite":  # its LIKE knows no case
+        return column.op("GLOB")("".join(f"[{sign}]" if sign in "?[" else sign for sign in wanted))
+    parts = (part.replace("\\", "\\\\").replace("%", r"\%").replace("_", r"\_") for part in wanted.split("*"))
+    return column.like("%".join(parts), escape="\\")

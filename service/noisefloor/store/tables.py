@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -64,6 +65,8 @@ class Project(Base):
 
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    settings: Mapped[dict[str, Any] | None] = mapped_column(Document)
+    retention: Mapped[dict[str, Any] | None] = mapped_column(Document)
 
 
 class IdempotencyKey(Base):
@@ -104,6 +107,9 @@ class Job(Base):
     measured_at: Mapped[datetime] = mapped_column(UtcDateTime, doc="when committed, or when posted")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    imported: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), doc="measured elsewhere, and exported there"
+    )
 
 
 class Shard(Base):
@@ -148,6 +154,9 @@ class Cell(Base):
     subject: Mapped[dict[str, Any]] = mapped_column(Document)
     scheme: Mapped[dict[str, Any]] = mapped_column(Document)
     lane: Mapped[dict[str, Any]] = mapped_column(Document)
+    lineage: Mapped[str | None] = mapped_column(
+        Key, index=True, doc="key of what its series share; of cells from before there was one, none"
+    )
     status: Mapped[str] = mapped_column(Word)
     reason: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)
@@ -211,6 +220,12 @@ class Analysis(Base):
     document: Mapped[dict[str, Any]] = mapped_column(Document, doc="reports of each edge, and sensitivity")
 
 
+def _baseline_of(context: Any) -> str | None:
+    """The measurement that a finding's document names as its baseline."""
+    baseline = context.get_current_parameters()["document"].get("baseline")
+    return baseline["measurement_id"] if baseline else None
+
+
 class Finding(Base):
     """What the gate found of a measurement, or of a cell that gave none."""
 
@@ -224,6 +239,9 @@ class Finding(Base):
     verdict: Mapped[str] = mapped_column(Word)
     floor_db: Mapped[float | None] = mapped_column(Float(53))
     document: Mapped[dict[str, Any]] = mapped_column(Document)
+    baseline_id: Mapped[str | None] = mapped_column(
+        Id, index=True, default=_baseline_of, doc="of the document: what serves as a baseline is kept"
+    )
 
 
 class Suite(Base):

@@ -1,6 +1,7 @@
 """Record: a cell's result, its series and environment, and what follows from the last of them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -83,39 +84,52 @@ def _release_if_ended(session: Session, shard: tables.Shard) -> None:
 def _add_measurements(session: Session, project: str, cell: tables.Cell, result: CellResult) -> None:
     subject, scheme = Subject.model_validate(cell.subject), Scheme.model_validate(cell.scheme)
     lane = Lane.model_validate(cell.lane)
-    series, rows = [], []
-    for measurement in result.measurements:
-        identity = series_identity(
-            project=project,
-            subject=subject,
-            quantization=scheme.quantization,
-            edge=measurement.edge,
-            lane=lane,
-            metric=measurement.metric,
-            place=measurement.place,
-        )
-        key = series_key(identity)
-        columns = {
-            name: identity[name]
-            for name in ("project", "edge", "engine", "device", "isa", "batch", "metric", "place")
-        }
-        labels = {"subject": subject.label, "scheme": scheme.label}
-        series.append({"key": key, "identity": identity, **columns, **labels})
-        rows.append(_row(cell, key, measurement))
+    series = [series_row(project, subject, scheme, lane, measurement) for measurement in result.measurements]
     insert_missing(session, tables.Series, series)
-    session.add_all(rows)
-
-
-def _row(cell: tables.Cell, key: str, measurement: Measurement) -> tables.Measurement:
-    return tables.Measurement(
-        id=new_id(),
-        cell_id=cell.id,
-        job_id=cell.job_id,
-        series_key=key,
-        edge=measurement.edge,
-        place=measurement.place,
-        metric=measurement.metric,
-        value=measurement.figure.value,
-        kind=measurement.figure.kind,
-        detail=measurement.model_dump(mode="json", exclude=COLUMNS, exclude_none=True),
+    session.add_all(
+        tables.Measurement(
+            **measurement_row(
+                new_id(), cell_id=cell.id, job_id=cell.job_id, series=row["key"], measurement=measurement
+            )
+        )
+        for row, measurement in zip(series, result.measurements, strict=True)
     )
+
+
+def series_row(
+    project: str, subject: Subject, scheme: Scheme, lane: Lane, measurement: Measurement
+) -> dict[str, Any]:
+    """The series of a cell's measurement, by columns."""
+    identity = series_identity(
+        project=project,
+        subject=subject,
+        quantization=scheme.quantization,
+        edge=measurement.edge,
+        lane=lane,
+        metric=measurement.metric,
+        place=measurement.place,
+    )
+    columns = {
+        name: identity[name]
+        for name in ("project", "edge", "engine", "device", "isa", "batch", "metric", "place")
+    }
+    labels = {"subject": subject.label, "scheme": scheme.label}
+    return {"key": series_key(identity), "identity": identity, **columns, **labels}
+
+
+def measurement_row(
+    row_id: str, *, cell_id: str, job_id: str, series: str, measurement: Measurement
+) -> dict[str, Any]:
+    """A measurement, by columns."""
+    return {
+        "id": row_id,
+        "cell_id": cell_id,
+        "job_id": job_id,
+        "series_key": series,
+        "edge": measurement.edge,
+        "place": measurement.place,
+        "metric": measurement.metric,
+        "value": measurement.figure.value,
+        "kind": measurement.figure.kind,
+        "detail": measurement.model_dump(mode="json", exclude=COLUMNS, exclude_none=True),
+    }

@@ -21,7 +21,7 @@ from noisefloor.errors import (
     NotFoundError,
     TooManyCellsError,
 )
-from noisefloor.identity import canonical, digest
+from noisefloor.identity import canonical, cell_identity, cell_key, digest
 from noisefloor.settings import Settings
 from noisefloor.store import jobs, shards, suites
 from noisefloor.store.session import new_id
@@ -223,12 +223,20 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
                 subject=cell.subject.model_dump(mode="json", by_alias=True),
                 scheme=cell.scheme.model_dump(mode="json", by_alias=True),
                 lane=cell.lane.model_dump(mode="json"),
+                lineage=_lineage(job.project, cell),
                 status=CellStatus.QUEUED,
             )
             for cell in planned.cells
         )
     session.flush()
     return shard_ids
+
+
+def _lineage(project: str, cell: plan.Cell) -> str:
+    identity = cell_identity(
+        project=project, subject=cell.subject, quantization=cell.scheme.quantization, lane=cell.lane
+    )
+    return cell_key(identity)
 
 
 def invalid(field: str, message: str, value: object, accepted: list[str] | None) -> InvalidRequestError:

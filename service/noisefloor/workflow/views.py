@@ -1,7 +1,6 @@
 """What is shown of rows: the read side, one consistent picture a transaction."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -17,12 +16,9 @@ from noisefloor.contract.resources import (
     Progress,
     ResultRow,
     SeriesView,
-    Trend,
-    TrendPoint,
 )
-from noisefloor.contract.verdict import Absence, Finding, Verdict
+from noisefloor.contract.verdict import Absence, Finding
 from noisefloor.store import absences, analyses, cells, jobs, measurements, shards, tables
-from noisefloor.store.series import Point
 from noisefloor.workflow.evaluate import figure_of, planned_cell, policy_of, zero_output
 
 RESULTS_SHOWN = 500
@@ -114,31 +110,6 @@ def series_view(row: tables.Series) -> SeriesView:
     return SeriesView.model_validate({name: getattr(row, name) for name in SeriesView.model_fields})
 
 
-def trend(row: tables.Series, points: Iterable[Point]) -> Trend:
-    """A series' line, with the places where the environment changed."""
-    shown = tuple(
-        TrendPoint(
-            measurement_id=point.measurement.id,
-            job_id=point.job.id,
-            cell_id=point.cell.id,
-            sha=point.job.sha,
-            branch=point.job.branch,
-            at=point.job.measured_at,
-            figure=figure_of(point.measurement),
-            floor_db=point.finding.floor_db if point.finding else None,
-            verdict=Verdict(point.finding.verdict) if point.finding else None,
-            environment=point.cell.environment_key,
-        )
-        for point in points
-    )
-    changes = tuple(
-        number
-        for number, (before, here) in enumerate(pairwise(shown), start=1)
-        if before.environment != here.environment
-    )
-    return Trend(series=series_view(row), points=shown, environment_changes=changes)
-
-
 def _job_view(row: tables.Job, progress: Progress) -> JobView:
     return JobView.model_validate(
         {
@@ -153,6 +124,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "compared": (row.judgement or {}).get("compared"),
             "created_at": row.created_at,
             "finished_at": row.finished_at,
+            "imported": row.imported,
         }
     )
 

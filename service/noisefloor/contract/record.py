@@ -1,0 +1,68 @@
+"""A measurement with all that it takes to keep it elsewhere: what is exported, and imported again."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from noisefloor.contract.base import Digest, Identifier, LongText, Moment, Name, Text, Value
+from noisefloor.contract.job import Git, JobStatus
+from noisefloor.contract.lane import Lane
+from noisefloor.contract.measurement import Environment, Measurement
+from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.subject import Subject
+from noisefloor.contract.verdict import Finding, Verdict
+
+
+class JobRecord(Value):
+    """The settled job that a measurement is of."""
+
+    id: Identifier
+    name: Text = ""
+    git: Git = Git()
+    status: Literal[JobStatus.DONE, JobStatus.CANCELLED] = JobStatus.DONE
+    verdict: Verdict
+    message: LongText
+    measured_at: Moment
+    created_at: Moment
+    finished_at: Moment
+
+
+class CellRecord(Value):
+    """The cell that a measurement is of."""
+
+    id: Identifier
+    ordinal: int = Field(ge=0, lt=2**31)
+    subject: Subject
+    scheme: Scheme
+    lane: Lane
+    executed_engine: Text | None = None
+    inputs_digest: Digest | None = None
+    duration_s: float | None = None
+
+
+class Record(Value):
+    """One measurement. It stands alone: its job and its cell are repeated in each of their measurements."""
+
+    project: Name
+    job: JobRecord
+    cell: CellRecord
+    environment: Environment | None = None
+    id: Identifier
+    measurement: Measurement
+    finding: Finding | None = None
+
+
+class Imported(Value):
+    """What became of the rows of an import."""
+
+    rows: int
+    added: int
+    known: int = Field(description="that were there already, and were left as they are")
+
+
+DOCUMENTS: tuple[str, ...] = ("job", "cell", "environment", "measurement", "finding")
+
+
+def document(value: Value | None) -> dict[str, Any] | None:
+    """What differs from the defaults, as JSON has it."""
+    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if value is not None else None

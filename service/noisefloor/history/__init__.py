@@ -1,0 +1,1 @@
+"""What is said of measurements over time: order, samples, change points, comparisons. Pure."""
