@@ -180,6 +180,7 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
             job_id=job.id,
             isa=planned.isa,
             threads=planned.threads,
+            torch=spec.torch,
             priority=spec.priority,
             status=shards.QUEUED,
             attempt=0,
@@ -197,6 +198,8 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
                 subject=cell.subject.model_dump(mode="json", by_alias=True),
                 scheme=cell.scheme.model_dump(mode="json", by_alias=True),
                 lane=cell.lane.model_dump(mode="json"),
+                engine=cell.lane.engine,
+                device=cell.lane.device,
                 status=CellStatus.QUEUED,
             )
             for cell in planned.cells
