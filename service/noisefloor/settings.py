@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     )
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
+    max_queued_cells: int = Field(default=100_000, ge=1, description="cells that wait, over all projects")
     max_body_bytes: int = Field(default=2**20, ge=1024)
     max_waiters: int = Field(default=16, ge=1, description="requests that may wait or stream at once")
 

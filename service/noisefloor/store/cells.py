@@ -48,6 +48,11 @@ def count_pending(session: Session, job_id: str) -> int:
     return session.scalar(query) or 0
 
 
+def count_queued(session: Session) -> int:
+    """How many cells of all projects have not ended."""
+    return session.scalar(select(func.count()).select_from(Cell).where(Cell.status == CellStatus.QUEUED)) or 0
+
+
 def queued(session: Session, job_ids: Sequence[str]) -> dict[str, list[Asked]]:
     """What the cells that nobody works on ask for, by job, each once."""
     asked: dict[str, list[Asked]] = {job_id: [] for job_id in job_ids}

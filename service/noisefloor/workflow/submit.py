@@ -17,11 +17,12 @@ from noisefloor.errors import (
     InvalidRequestError,
     NotAllowedError,
     NotFoundError,
+    QueueFullError,
     TooManyCellsError,
 )
 from noisefloor.identity import canonical, digest
 from noisefloor.settings import Settings
-from noisefloor.store import jobs, shards
+from noisefloor.store import cells, jobs, shards
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
 
@@ -45,6 +46,7 @@ def submit(
         if first is not None:
             return _same_answer(session, first, request_digest)
     check(spec, project=project, settings=settings)
+    _check_room(session, plan.count(spec), settings)
 
     job = Job(
         id=new_id(),
@@ -82,13 +84,17 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
     """What the contract alone cannot refuse: sizes, settings, and keys that contradict the address."""
     if spec.project is not None and spec.project != project:
         raise _invalid("project", f"the address says {project!r}", spec.project, [project])
-    cells = plan.count(spec)
-    if cells == 0:
+    number = plan.count(spec)
+    if number == 0:
         raise _invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
-    if cells > settings.max_cells:
+    if number > settings.max_cells:
         raise TooManyCellsError(
-            f"the job has {cells} cells; this service takes at most {settings.max_cells} in one job",
-            [FieldError(field="lanes", message=f"{cells} cells", value=cells, accepted=[settings.max_cells])],
+            f"the job has {number} cells; this service takes at most {settings.max_cells} in one job",
+            [
+                FieldError(
+                    field="lanes", message=f"{number} cells", value=number, accepted=[settings.max_cells]
+                )
+            ],
         )
     for number, subject in enumerate(spec.subjects):
         _check_import(subject.import_, f"subjects.{number}.import", settings)
@@ -125,6 +131,15 @@ def _check_sizes(subject: Subject, field: str, limits: Limits) -> None:
         if size_bytes > limits.memory_bytes:
             message = f"{size_bytes / GIB:.1f} GiB; limits.memory_gib is {limits.memory_gib:g}"
             raise _invalid(f"{field}.{name}", message, value, None)
+
+
+def _check_room(session: Session, count: int, settings: Settings) -> None:
+    waiting = cells.count_queued(session)
+    if waiting and waiting + count > settings.max_queued_cells:
+        raise QueueFullError(
+            f"{waiting} cells wait already, and the job has {count}; this service lets {settings.max_queued_cells} "
+            "wait: try again later"
+        )
 
 
 def _check_import(path: str | None, field: str, settings: Settings) -> None:
