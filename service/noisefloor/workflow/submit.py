@@ -84,8 +84,8 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
     """What the contract alone cannot refuse: sizes, settings, and keys that contradict the address."""
     if spec.project is not None and spec.project != project:
         raise _invalid("project", f"the address says {project!r}", spec.project, [project])
-    number = plan.count(spec)
-    if number == 0:
+    count = plan.count(spec)
+    if count == 0:
         raise _invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
     if number > settings.max_cells:
         raise TooManyCellsError(
@@ -137,8 +137,8 @@ def _check_room(session: Session, count: int, settings: Settings) -> None:
     waiting = cells.count_queued(session)
     if waiting and waiting + count > settings.max_queued_cells:
         raise QueueFullError(
-            f"{waiting} cells wait already, and the job has {count}; this service lets {settings.max_queued_cells} "
-            "wait: try again later"
+            f"{waiting} cells wait already, and the job has {count}; "
+            f"this service lets {settings.max_queued_cells} wait: try again later"
         )
 
 
