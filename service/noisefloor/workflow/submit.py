@@ -87,14 +87,10 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
     count = plan.count(spec)
     if count == 0:
         raise _invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
-    if number > settings.max_cells:
+    if count > settings.max_cells:
         raise TooManyCellsError(
-            f"the job has {number} cells; this service takes at most {settings.max_cells} in one job",
-            [
-                FieldError(
-                    field="lanes", message=f"{number} cells", value=number, accepted=[settings.max_cells]
-                )
-            ],
+            f"the job has {count} cells; this service takes at most {settings.max_cells} in one job",
+            [FieldError(field="lanes", message=f"{count} cells", value=count, accepted=[settings.max_cells])],
         )
     for number, subject in enumerate(spec.subjects):
         _check_import(subject.import_, f"subjects.{number}.import", settings)
