@@ -7,6 +7,7 @@ from tests.samples import result
 
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.worker import Capabilities
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.settings import Settings
 from noisefloor.store.tables import Job
@@ -14,10 +15,14 @@ from noisefloor.workflow.execute import Claim, claim
 from noisefloor.workflow.record import record
 from noisefloor.workflow.submit import submit
 
+TAKES_ALL = Capabilities(
+    engines=(), isas=("native",), threads=1, memory_gib=8, machine="x86_64", torch="2.13.0", takes_all=True
+)
 
-def claimed(session: Session, worker: str = "w") -> Claim:
+
+def claimed(session: Session, worker: str = "w", takes: Capabilities = TAKES_ALL) -> Claim:
     """The next shard."""
-    held = claim(session, worker)
+    held = claim(session, worker, takes)
     assert held is not None
     return held
 
@@ -37,6 +42,6 @@ def measure(
 ) -> Job:
     """A job submitted and measured to its end."""
     job = submit(session, project="demo", spec=spec, settings=settings, dispatch=dispatch)
-    while (held := claim(session, "w")) is not None:
+    while (held := claim(session, "w", TAKES_ALL)) is not None:
         finish(session, held, answer)
     return job

@@ -59,6 +59,13 @@ class TooManyCellsError(NoisefloorError):
     code = "too-many-cells"
 
 
+class QueueFullError(NoisefloorError):
+    """The queue has no room for the job now."""
+
+    status = 429
+    code = "queue-full"
+
+
 class NotAllowedError(NoisefloorError):
     """The service's settings do not allow this."""
 

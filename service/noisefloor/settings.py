@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     )
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
+    max_queued_cells: int = Field(default=100_000, ge=1, description="cells that wait, over all projects")
     max_body_bytes: int = Field(default=2**20, ge=1024)
     max_results_bytes: int = Field(
         default=64 * 2**20, ge=1024, description="of results that were measured elsewhere, with their layers"

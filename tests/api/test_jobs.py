@@ -6,10 +6,12 @@ import threading
 import httpx
 import pytest
 from sqlalchemy import Engine
+from tests.conftest import serving
 from tests.measuring import claimed, finish
 from tests.samples import job, result
 
 from noisefloor.contract.layers import Layer, LayerReport
+from noisefloor.settings import Settings
 from noisefloor.store.session import writing
 
 JOBS = "/v1/projects/demo/jobs"
@@ -186,3 +188,15 @@ def test_cancel_and_retry(api: httpx.Client, engine: Engine) -> None:
 def test_what_is_not_there_is_a_404(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
     assert (answer.status_code, answer.json()["type"]) == (404, "urn:noisefloor:problem:not-found")
+
+
+def test_a_job_that_the_queue_has_no_room_for_is_asked_to_come_again(
+    engine: Engine, settings: Settings
+) -> None:
+    with serving(settings.model_copy(update={"max_queued_cells": 3}), engine) as api:
+        two = job(lanes={"engine": ["x86", "onednn"]})
+        assert api.post(JOBS, json=two).status_code == 202
+        refused = api.post(JOBS, json=two)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "30")
+        assert refused.json()["type"].endswith("queue-full")
+        assert api.post(JOBS, json=job()).status_code == 202

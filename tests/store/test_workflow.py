@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from tests.measuring import claimed, finish, measure
+from tests.measuring import TAKES_ALL, claimed, finish, measure
 from tests.samples import imported, job, result, small_data, spec
 
 from noisefloor.contract.analysis import Analysis
@@ -145,7 +145,7 @@ def test_the_last_cell_settles_the_job(engine: Engine, settings: Settings) -> No
         assert posted.status == JobStatus.RUNNING
         record(session, shard_id=held.shard_id, attempt=held.attempt, result=result(held.cells[1].cell, 29.0))
         assert (posted.status, posted.verdict) == (JobStatus.DONE, Verdict.REGRESSED)
-        assert claim(session, "w") is None
+        assert claim(session, "w", TAKES_ALL) is None
 
 
 def test_a_result_is_recorded_once(engine: Engine, settings: Settings) -> None:
@@ -185,7 +185,7 @@ def test_a_worker_whose_lease_was_taken_over_writes_nothing(engine: Engine, sett
     with pytest.raises(StaleTokenError), writing(engine) as session:
         end_shard(session, shard_id=late.shard_id, attempt=late.attempt, status=CellStatus.CRASHED, reason="")
     with writing(engine) as session:
-        give_back(session, late)
+        give_back(session, late, LocalDispatch())
         finish(session, quick)
         assert session.scalars(select(tables.Cell.attempt)).all() == [quick.attempt]
 
@@ -214,7 +214,7 @@ def test_a_shard_that_loses_every_worker_ends_as_crashed(engine: Engine, setting
             sweep(session)
             claimed(session)
             expire(session)
-        assert claim(session, "w") is None
+        assert claim(session, "w", TAKES_ALL) is None
         sweep(session)
         assert (posted.status, posted.verdict) == (JobStatus.DONE, Verdict.ERROR)
         assert session.scalars(select(tables.Cell.status)).all() == [CellStatus.CRASHED]
@@ -227,7 +227,7 @@ def test_a_shard_given_back_does_not_count_as_lost(engine: Engine, settings: Set
         for _ in range(shards.MAX_TRIES + 2):
             held = claimed(session)
             attempts.append(held.attempt)
-            give_back(session, held)
+            give_back(session, held, LocalDispatch())
         assert attempts == [1, 2, 3, 4, 5]
 
 
@@ -242,7 +242,7 @@ def test_a_queued_job_is_cancelled_at_once(engine: Engine, settings: Settings) -
     with writing(engine) as session:
         posted = cancel(session, post(session, settings, spec()))
         assert (posted.status, posted.verdict) == (JobStatus.CANCELLED, Verdict.ERROR)
-        assert claim(session, "w") is None
+        assert claim(session, "w", TAKES_ALL) is None
 
 
 def test_a_running_job_hears_of_the_cancel_by_its_heartbeat(engine: Engine, settings: Settings) -> None:

@@ -4,53 +4,101 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.worker import Capabilities, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.dispatch.port import Dispatch, News
 from noisefloor.errors import StaleTokenError
 from noisefloor.settings import Settings
+from noisefloor.store import workers
 from noisefloor.store.session import writing
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
+from noisefloor_workers.lanes.capabilities import everything
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.pool import Runners
 from noisefloor_workers.runner.supervisor import Runner, RunnerUnavailable
 
 IDLE_S = 1.0
+PRESENCE_S = 2.0
+
+__all__ = ["Worker", "everything", "news_for"]
 
 log = logging.getLogger(__name__)
 
 
 class Worker:
-    """The embedded worker: threads of the service's process, each with runners of its own."""
+    """Threads that each keep runners of their own, and one that says that the worker is there."""
 
-    def __init__(self, *, engine: Engine, dispatch: LocalDispatch, settings: Settings) -> None:
-        self._engine, self._dispatch, self._settings = engine, dispatch, settings
-        self._stopping = threading.Event()
-        name = f"{socket.gethostname()}:{os.getpid()}"
-        self._threads = [
-            threading.Thread(target=self._serve, args=(f"{name}:{slot}",), name=f"slot-{slot}")
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        dispatch: Dispatch,
+        news: News,
+        settings: Settings,
+        ask: Callable[[], Capabilities],
+    ) -> None:
+        self._engine, self._dispatch, self._news = engine, dispatch, news
+        self._settings, self._ask = settings, ask
+        self._stopping, self._known, self._gone = threading.Event(), threading.Event(), threading.Event()
+        self._started_at = datetime.now(UTC)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._slots = [
+            threading.Thread(target=self._serve, args=(f"{self.name}:{slot}",), name=f"slot-{slot}")
             for slot in range(settings.slots)
         ]
+        self._presence = threading.Thread(target=self._be_seen, name="presence")
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
+        self._news.__enter__()
+        for thread in (self._presence, *self._slots):
             thread.start()
-        self._dispatch.attached = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        """Drain: no shard is taken any more, and what is in hand is given back."""
         self._stopping.set()
-        self._dispatch.attached = False
-        self._dispatch.wake()
-        for thread in self._threads:
-            thread.join()
+        self._news.__exit__(kind, error, at)
+        for slot in self._slots:
+            slot.join()
+        self._gone.set()
+        self._presence.join()
+
+    def _be_seen(self) -> None:
+        """Find out what can be measured here, which takes torch's import, and then say so until the end."""
+        self._capabilities = self._ask()
+        self._known.set()
+        while not self._gone.is_set():
+            try:
+                self._announce(WorkerState.DRAINING if self._stopping.is_set() else WorkerState.ACTIVE)
+            except SQLAlchemyError as error:
+                log.warning("the worker cannot say that it is there: %s", error)
+            self._gone.wait(PRESENCE_S)
+        with suppress(SQLAlchemyError), writing(self._engine) as session:
+            workers.leave(session, self.name)
+
+    def _announce(self, state: WorkerState) -> None:
+        with writing(self._engine) as session:
+            workers.announce(
+                session,
+                name=self.name,
+                capabilities=self._capabilities,
+                slots=len(self._slots),
+                state=state,
+                started_at=self._started_at,
+            )
 
     def _serve(self, name: str) -> None:
         with Runners() as runners:
@@ -58,13 +106,16 @@ class Worker:
                 runners.take("native", 1).start()
             except RunnerUnavailable:
                 log.exception("slot %s: shards will end with this reason", name)
+            self._known.wait()
             while not self._stopping.is_set():
                 try:
                     with writing(self._engine) as session:
                         sweep(session)
-                        held = claim(session, name)
+                        held = claim(session, name, self._capabilities)
                     if held is None:
-                        self._dispatch.wait_for_news(IDLE_S)
+                        self._news.wait(IDLE_S)
+                    elif (refusal := self._refusal(held)) is not None:
+                        Lease(self._engine, held, self._stopping).end(CellStatus.UNSUPPORTED, refusal)
                     else:
                         self._measure(held, runners.take(held.isa, held.threads))
                 except StaleTokenError as error:
@@ -95,9 +146,17 @@ class Worker:
             return
         if lease.cancelled:
             lease.end(CellStatus.CANCELLED, "cancelled while it ran")
-        elif self._stopping.is_set():
-            with writing(self._engine) as session:
-                give_back(session, held)
+            return
+        # what was stopped, or has cells that need another worker; a shard that has ended is not ours any more
+        with writing(self._engine) as session:
+            give_back(session, held, self._dispatch)
+
+    def _refusal(self, held: Claim) -> str | None:
+        """Why a shard that only a worker who takes all was given cannot be measured here."""
+        if held.torch is None or self._capabilities.meets(held.torch):
+            return None
+        has = self._capabilities.torch
+        return f"the job asks for torch {held.torch}; this machine has {has}, and there is no other"
 
 
 class Lease:
@@ -126,3 +185,12 @@ class Lease:
                 status=status,
                 reason=reason,
             )
+
+
+def news_for(engine: Engine, dispatch: Dispatch, devices: Sequence[str]) -> News:
+    """How a worker hears of queued shards: in its own process on SQLite, from the database on PostgreSQL."""
+    if isinstance(dispatch, LocalDispatch):
+        return dispatch
+    from noisefloor.dispatch.procrastinate import ProcrastinateNews
+
+    return ProcrastinateNews(engine, queues=devices)

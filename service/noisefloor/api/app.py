@@ -22,6 +22,7 @@ from noisefloor.api import (
     results,
     series,
     suites,
+    workers,
 )
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
@@ -59,11 +60,12 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
         suites,
         hooks,
         deliveries,
+        workers,
     )
     for part in parts:
         app.include_router(part.router)
     token = settings.token.get_secret_value() if settings.token else None
-    app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))
+    app.include_router(pages.router(engine=engine, token=token))
     app.mount("/static", pages.static())
     app.add_middleware(Guard, settings=settings)
     return app

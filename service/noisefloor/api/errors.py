@@ -13,9 +13,12 @@ from noisefloor.errors import (
     MethodNotAllowedError,
     NoisefloorError,
     NotFoundError,
+    QueueFullError,
     UnavailableError,
 )
 from noisefloor.problems import invalid_request
+
+RETRY_AFTER_S: dict[type[NoisefloorError], str] = {UnavailableError: "1", QueueFullError: "30"}
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +26,8 @@ log = logging.getLogger(__name__)
 def problem_response(error: NoisefloorError) -> JSONResponse:
     """The error as application/problem+json."""
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - Unauthorized
-    if isinstance(error, UnavailableError):
-        headers["Retry-After"] = "1"
+    if type(error) in RETRY_AFTER_S:
+        headers["Retry-After"] = RETRY_AFTER_S[type(error)]
     return JSONResponse(
         error.problem.model_dump(mode="json", exclude_none=True),
         status_code=error.status,

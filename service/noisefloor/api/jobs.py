@@ -54,7 +54,7 @@ def post_job(
             idempotency_key=idempotency_key,
         )
         response.headers["Location"] = f"/v1/projects/{project}/jobs/{job.id}"
-        return job_view(session, job, to.dispatch.waiting_for())
+        return job_view(session, job)
 
 
 @router.get("")
@@ -69,7 +69,7 @@ def list_jobs(
     """Jobs, newest first."""
     with reading(to.engine) as session:
         rows = jobs.page(session, project, limit=limit + 1, before=cursor, status=status, branch=branch)
-        views = job_views(session, rows[:limit], to.dispatch.waiting_for())
+        views = job_views(session, rows[:limit])
     return Page(items=views, next_cursor=views[-1].id if len(rows) > limit else None)
 
 
@@ -88,7 +88,7 @@ def get_job(
             to.waiters.release()
     with reading(to.engine) as session:
         job = found_job(session, project, job_id)
-        view = job_view(session, job, to.dispatch.waiting_for())
+        view = job_view(session, job)
         return view.replace(results=result_rows(session, job))
 
 
@@ -145,12 +145,12 @@ def retry_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """Measure the cells again that failed or were cancelled."""
     with writing(to.engine) as session:
         job = retry(session, found_job(session, project, job_id), to.settings, to.dispatch)
-        return job_view(session, job, to.dispatch.waiting_for())
+        return job_view(session, job)
 
 
 def _view(to: Service, project: str, job_id: str) -> JobView:
     with reading(to.engine) as session:
-        return job_views(session, [found_job(session, project, job_id)], to.dispatch.waiting_for())[0]
+        return job_views(session, [found_job(session, project, job_id)])[0]
 
 
 def _events(to: Service, view: JobView) -> Iterator[str]:

@@ -9,10 +9,12 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
+from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
 
 from noisefloor.cli.options import settings
 from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import UnavailableError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
@@ -37,9 +39,18 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
     with sole_writer(given), listen(given) as listener:
         engine = open_engine(given.database)
         schema.require_current(engine)
-        app = create_app(settings=given, engine=engine, dispatch=LocalDispatch())
+        app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))
         announce(given, listener)
         server(given, app).run(sockets=[listener])
+
+
+def dispatch_for(engine: Engine) -> Dispatch:
+    """How queued shards are announced: to this process on SQLite, to every worker on PostgreSQL."""
+    if engine.dialect.name == "sqlite":
+        return LocalDispatch()
+    from noisefloor.dispatch.procrastinate import ProcrastinateDispatch
+
+    return ProcrastinateDispatch()
 
 
 def sole_writer(given: Settings) -> AbstractContextManager[None]:

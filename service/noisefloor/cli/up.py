@@ -11,10 +11,19 @@ import uvicorn
 
 from noisefloor.cli.jobs import follow, print_result
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, require_torch, settings
-from noisefloor.cli.serve import Database, Host, Port, announce, listen, say, server, sole_writer
+from noisefloor.cli.serve import (
+    Database,
+    Host,
+    Port,
+    announce,
+    dispatch_for,
+    listen,
+    say,
+    server,
+    sole_writer,
+)
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
-from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import InvalidRequestError, NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
@@ -35,7 +44,7 @@ def up(
 ) -> None:
     """Start the service, the dashboard and a local worker; the database is made and upgraded as needed."""
     from noisefloor.api.app import create_app
-    from noisefloor_workers.worker import Worker
+    from noisefloor_workers.worker import Worker, everything, news_for
 
     require_torch()
     if leave and submit is None:
@@ -46,11 +55,12 @@ def up(
     with sole_writer(given), listen(given) as listener:
         engine = open_engine(given.database)
         schema.upgrade(engine)
-        dispatch = LocalDispatch()
+        dispatch = dispatch_for(engine)
         http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))
         url = announce(given, listener)
         submission = Submission(given, url, spec, leave=leave) if spec is not None else None
-        with Worker(engine=engine, dispatch=dispatch, settings=given):
+        news = news_for(engine, dispatch, ("cpu",))
+        with Worker(engine=engine, dispatch=dispatch, news=news, settings=given, ask=everything):
             if submission is not None:
                 submission.start(http)
             http.run(sockets=[listener])

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
@@ -15,6 +16,20 @@ from noisefloor.contract.subject import Subject
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]
 GIB = 2**30
 MAX_ANCESTORS = 100
+
+
+def _specifier(version: str) -> str:
+    """A PEP 440 specifier; `2.13.*` alone stands for `==2.13.*`."""
+    asked = f"=={version}" if version[:1].isdigit() else version
+    try:
+        return str(SpecifierSet(asked))
+    except InvalidSpecifier:
+        raise ValueError(
+            f"{version!r} is no version: give '2.13.*', or a specifier such as '>=2.12,<2.14'"
+        ) from None
+
+
+VersionSpecifier = Annotated[Text, AfterValidator(_specifier)]
 
 
 class Limits(Value):
@@ -77,6 +92,7 @@ class JobSpec(Value):
         default=None, description="the suite whose status beside the commit this job decides"
     )
     priority: Annotated[int, Field(ge=0, le=100)] = 50
+    torch: VersionSpecifier | None = Field(default=None, description="of the workers that may measure it")
 
     @model_validator(mode="after")
     def _cells_once(self) -> Self:

@@ -42,9 +42,9 @@ Project = Annotated[Name, Path()]
 After = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 
 
-def router(*, engine: Engine, token: str | None, waiting_for: Callable[[], str | None]) -> APIRouter:
+def router(*, engine: Engine, token: str | None) -> APIRouter:
     """The dashboard's pages over one database."""
-    pages = Pages(engine, waiting_for)
+    pages = Pages(engine)
     routes = APIRouter(route_class=PageRoute, include_in_schema=False)
     endpoints: dict[str, Callable[..., Response]] = {
         "/": pages.home,
@@ -69,9 +69,8 @@ def static() -> StaticFiles:
 class Pages:
     """The endpoints, with what they read from."""
 
-    def __init__(self, engine: Engine, waiting_for: Callable[[], str | None]) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.waiting_for = waiting_for
 
     def home(self) -> Response:
         """The projects with their latest jobs; straight to the only one."""
@@ -83,8 +82,7 @@ class Pages:
                 name: jobs.page(session, name, limit=LATEST_JOBS, before=None, status=None, branch=None)
                 for name in names
             }
-            waiting_for = self.waiting_for()
-            latest = {name: job_views(session, found, waiting_for) for name, found in rows.items()}
+            latest = {name: job_views(session, found) for name, found in rows.items()}
         return rendered("home.html", latest=latest)
 
     def project(
@@ -101,7 +99,7 @@ class Pages:
             rows = jobs.page(
                 session, project, limit=JOBS_A_PAGE + 1, before=cursor, status=None, branch=branch
             )
-            views = job_views(session, rows[:JOBS_A_PAGE], self.waiting_for())
+            views = job_views(session, rows[:JOBS_A_PAGE])
         older = views[-1].id if len(rows) > JOBS_A_PAGE else None
         return rendered(
             "project.html", project=project, jobs=views, older=older, cursor=cursor, branch=branch
@@ -113,7 +111,7 @@ class Pages:
             row = jobs.find(session, project, job_id)
             if row is None:
                 raise NotFoundError(f"project {project!r} has no job {job_id}")
-            view = job_view(session, row, self.waiting_for())
+            view = job_view(session, row)
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))

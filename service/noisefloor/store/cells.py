@@ -1,13 +1,26 @@
 """Queries on cells and their findings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store.tables import Cell, Finding
+from noisefloor.store.shards import QUEUED
+from noisefloor.store.tables import Cell, Finding, Shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a queued cell asks of a worker."""
+
+    engine: str
+    device: str
+    isa: str
+    threads: int
+    torch: str | None
 
 
 def find(session: Session, job_id: str, cell_id: str) -> Cell | None:
@@ -34,6 +47,26 @@ def count_pending(session: Session, job_id: str) -> int:
         select(func.count()).select_from(Cell).where(Cell.job_id == job_id, Cell.status == CellStatus.QUEUED)
     )
     return session.scalar(query) or 0
+
+
+def count_queued(session: Session) -> int:
+    """How many cells of all projects have not ended."""
+    return session.scalar(select(func.count()).select_from(Cell).where(Cell.status == CellStatus.QUEUED)) or 0
+
+
+def queued(session: Session, job_ids: Sequence[str]) -> dict[str, list[Asked]]:
+    """What the cells that nobody works on ask for, by job, each once."""
+    asked: dict[str, list[Asked]] = {job_id: [] for job_id in job_ids}
+    query = (
+        select(Cell.job_id, Cell.engine, Cell.device, Shard.isa, Shard.threads, Shard.torch)
+        .join(Shard, Shard.id == Cell.shard_id)
+        .where(Cell.job_id.in_(job_ids), Cell.status == CellStatus.QUEUED, Shard.status == QUEUED)
+        .distinct()
+        .order_by(Shard.isa, Shard.threads, Cell.device, Cell.engine)
+    )
+    for job_id, engine, device, isa, threads, torch in session.execute(query):
+        asked[job_id].append(Asked(engine=engine, device=device, isa=isa, threads=threads, torch=torch))
+    return asked
 
 
 def end_pending(session: Session, *, status: CellStatus, reason: str, shard_ids: Sequence[str]) -> None:

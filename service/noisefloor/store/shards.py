@@ -2,26 +2,33 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy.orm import Session, aliased
 
+from noisefloor.contract.job import CellStatus
+from noisefloor.contract.worker import Capabilities
 from noisefloor.store.session import database_now
-from noisefloor.store.tables import Job, Shard
+from noisefloor.store.tables import Cell, Job, Shard
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 LEASE_S = 10.0
 MAX_TRIES = 3
 
 
-def claim_next(session: Session, worker: str) -> Shard | None:
-    """Take the most urgent shard that is queued or whose lease has run out, under a new fencing token."""
+def claim_next(session: Session, worker: str, takes: Capabilities) -> Shard | None:
+    """Take the next shard that has something for the worker, under a new fencing token.
+
+    The most urgent goes first; of those alike, one of the project with the fewest in hand, then the oldest. A
+    shard is free when it is queued, or when its lease has run out.
+    """
     free = or_(Shard.status == QUEUED, and_(Shard.status == RUNNING, Shard.lease_until < database_now()))
     candidate = (
         select(Shard.id)
-        .where(free, Shard.tries < MAX_TRIES)
-        .order_by(Shard.priority.desc(), Shard.id)
+        .join(Job, Job.id == Shard.job_id)
+        .where(free, Shard.tries < MAX_TRIES, *_suits(session, takes))
+        .order_by(Shard.priority.desc(), _in_hand_of_project(), Shard.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(of=Shard, skip_locked=True)
         .scalar_subquery()
     )
     return session.scalar(
@@ -36,6 +43,39 @@ def claim_next(session: Session, worker: str) -> Shard | None:
             progress=None,
         )
         .returning(Shard)
+    )
+
+
+def _suits(session: Session, takes: Capabilities) -> list[ColumnElement[bool]]:
+    """The conditions under which a worker can run a cell of a shard."""
+    if takes.takes_all:
+        return []
+    asked = session.scalars(select(Shard.torch).where(Shard.status != DONE).distinct()).all()
+    met = [version for version in asked if version and takes.meets(version)]
+    pending = select(Cell.id).where(
+        Cell.shard_id == Shard.id,
+        Cell.status == CellStatus.QUEUED,
+        Cell.engine.in_(takes.engines),
+        Cell.device.in_(takes.devices),
+    )
+    return [
+        Shard.isa.in_(takes.isas),
+        Shard.threads <= takes.threads,
+        or_(Shard.torch.is_(None), Shard.torch.in_(met)),
+        pending.exists(),
+    ]
+
+
+def _in_hand_of_project() -> ColumnElement[int]:
+    """How many shards of a candidate's project are being measured."""
+    other, its_job = aliased(Shard), aliased(Job)
+    return (
+        select(func.count())
+        .select_from(other)
+        .join(its_job, its_job.id == other.job_id)
+        .where(other.status == RUNNING, its_job.project == Job.project)
+        .correlate(Job)
+        .scalar_subquery()
     )
 
 
@@ -71,6 +111,26 @@ def exhausted(session: Session) -> Sequence[Shard]:
         .where(Shard.status == RUNNING, Shard.tries >= MAX_TRIES, Shard.lease_until < database_now())
         .with_for_update(skip_locked=True)
     ).all()
+
+
+def queues(session: Session, shard_ids: Sequence[str]) -> list[tuple[str, int, list[str]]]:
+    """The shards by device and priority: what a message goes to."""
+    query = (
+        select(Cell.device, Shard.priority, Shard.id)
+        .join(Cell, Cell.shard_id == Shard.id)
+        .where(Shard.id.in_(shard_ids))
+        .distinct()
+        .order_by(Cell.device, Shard.priority, Shard.id)
+    )
+    grouped: dict[tuple[str, int], list[str]] = {}
+    for device, priority, shard_id in session.execute(query):
+        grouped.setdefault((device, priority), []).append(shard_id)
+    return [(device, priority, ids) for (device, priority), ids in grouped.items()]
+
+
+def in_hand(session: Session) -> Sequence[Shard]:
+    """Every shard that a worker holds."""
+    return session.scalars(select(Shard).where(Shard.status == RUNNING).order_by(Shard.id)).all()
 
 
 def of_job(session: Session, job_ids: Sequence[str]) -> Sequence[Shard]:

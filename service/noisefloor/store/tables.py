@@ -122,6 +122,7 @@ class Shard(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     isa: Mapped[str] = mapped_column(Word)
     threads: Mapped[int]
+    torch: Mapped[str | None] = mapped_column(Label, doc="the version that the job asks for")
     priority: Mapped[int]
     status: Mapped[str] = mapped_column(Word)
     attempt: Mapped[int] = mapped_column(default=0, doc="fencing token: only ever grows")
@@ -129,6 +130,19 @@ class Shard(Base):
     lease_until: Mapped[float | None] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
     worker: Mapped[str | None] = mapped_column(Label)
     progress: Mapped[str | None] = mapped_column(Label)
+
+
+class Worker(Base):
+    """A process that measures, as it announced itself."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(Label, primary_key=True)
+    capabilities: Mapped[dict[str, Any]] = mapped_column(Document)
+    slots: Mapped[int]
+    state: Mapped[str] = mapped_column(Word)
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[float] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
 
 
 class Environment(Base):
@@ -157,6 +171,8 @@ class Cell(Base):
     lineage: Mapped[str | None] = mapped_column(
         Key, index=True, doc="key of what its series share; of cells from before there was one, none"
     )
+    engine: Mapped[str] = mapped_column(Word, doc="of the lane: what workers are chosen by")
+    device: Mapped[str] = mapped_column(Word)
     status: Mapped[str] = mapped_column(Word)
     reason: Mapped[str | None] = mapped_column(Text)
     traceback: Mapped[str | None] = mapped_column(Text)

@@ -8,6 +8,8 @@ from noisefloor.contract.job import CellStatus, Limits
 from noisefloor.contract.lane import Isa
 from noisefloor.contract.measurement import CellTask
 from noisefloor.contract.subject import Subject
+from noisefloor.contract.worker import Capabilities
+from noisefloor.dispatch.port import Dispatch
 from noisefloor.store import cells, jobs, shards
 from noisefloor.workflow.settle import settle_if_ended
 
@@ -22,19 +24,24 @@ class Claim(Value):
     attempt: int
     isa: Isa
     threads: int
+    torch: str | None = None
     subject: Subject
     cells: tuple[CellTask, ...]
     limits: Limits
     analysis: Analysis
 
 
-def claim(session: Session, worker: str) -> Claim | None:
-    """Take the next shard, with the cells of it that have not ended."""
-    shard = shards.claim_next(session, worker)
+def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
+    """Take the next shard, with the cells of it that have not ended and that the worker can run."""
+    shard = shards.claim_next(session, worker, takes)
     if shard is None:
         return None
     jobs.mark_running(session, shard.job_id)
-    pending = cells.pending(session, shard.id)
+    mine = [
+        cell
+        for cell in cells.pending(session, shard.id)
+        if takes.takes_all or (cell.engine in takes.engines and cell.device in takes.devices)
+    ]
     conditions = jobs.conditions(session, shard.job_id)
     return Claim.model_validate(
         {
@@ -43,8 +50,9 @@ def claim(session: Session, worker: str) -> Claim | None:
             "attempt": shard.attempt,
             "isa": shard.isa,
             "threads": shard.threads,
-            "subject": pending[0].subject,
-            "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in pending],
+            "torch": shard.torch,
+            "subject": mine[0].subject,
+            "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in mine],
             "limits": conditions.limits,
             "analysis": conditions.analysis,
         }
@@ -56,13 +64,15 @@ def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:
     return shards.heartbeat(session, held.shard_id, held.attempt, progress[:PROGRESS_LENGTH])
 
 
-def give_back(session: Session, held: Claim) -> None:
-    """Queue the shard again: its worker stops, and the attempt does not count."""
+def give_back(session: Session, held: Claim, dispatch: Dispatch) -> None:
+    """Queue what is left of the shard again: its worker stops, or has done what it can. It does not count."""
     shard = shards.fenced(session, held.shard_id, held.attempt)
     if shard is not None:
         shard.status = shards.QUEUED
         shard.tries -= 1
         shard.lease_until = shard.worker = shard.progress = None
+        session.flush()
+        dispatch.send(session, [shard.id])
 
 
 def sweep(session: Session) -> None:

@@ -19,11 +19,12 @@ from noisefloor.errors import (
     InvalidRequestError,
     NotAllowedError,
     NotFoundError,
+    QueueFullError,
     TooManyCellsError,
 )
 from noisefloor.identity import canonical, cell_identity, cell_key, digest
 from noisefloor.settings import Settings
-from noisefloor.store import jobs, shards, suites
+from noisefloor.store import cells, jobs, shards, suites
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
 from noisefloor.workflow.announce import announce
@@ -43,6 +44,7 @@ def submit(
 
     def accept() -> Job:
         check(spec, project=project, settings=settings)
+        _check_room(session, plan.count(spec), settings)
         job, shard_ids = enter(session, project=project, spec=spec)
         announce(session, job)
         dispatch.send(session, shard_ids)
@@ -141,16 +143,25 @@ def check_plan(spec: JobSpec, *, project: str, settings: Settings) -> None:
     """The project that the job names, its number of cells, and that each scheme fits its subject."""
     if spec.project is not None and spec.project != project:
         raise invalid("project", f"the address says {project!r}", spec.project, [project])
-    cells = plan.count(spec)
-    if cells == 0:
+    count = plan.count(spec)
+    if count == 0:
         raise invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)
-    if cells > settings.max_cells:
+    if count > settings.max_cells:
         raise TooManyCellsError(
-            f"the job has {cells} cells; this service takes at most {settings.max_cells} in one job",
-            [FieldError(field="lanes", message=f"{cells} cells", value=cells, accepted=[settings.max_cells])],
+            f"the job has {count} cells; this service takes at most {settings.max_cells} in one job",
+            [FieldError(field="lanes", message=f"{count} cells", value=count, accepted=[settings.max_cells])],
         )
     for number in range(len(spec.subjects)):
         _check_flows(spec, number)
+
+
+def _check_room(session: Session, count: int, settings: Settings) -> None:
+    waiting = cells.count_queued(session)
+    if waiting and waiting + count > settings.max_queued_cells:
+        raise QueueFullError(
+            f"{waiting} cells wait already, and the job has {count}; "
+            f"this service lets {settings.max_queued_cells} wait: try again later"
+        )
 
 
 def _check_import(path: str | None, field: str, settings: Settings) -> None:
@@ -206,6 +217,7 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
             job_id=job.id,
             isa=planned.isa,
             threads=planned.threads,
+            torch=spec.torch,
             priority=spec.priority,
             status=shards.QUEUED,
             attempt=0,
@@ -224,6 +236,8 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
                 scheme=cell.scheme.model_dump(mode="json", by_alias=True),
                 lane=cell.lane.model_dump(mode="json"),
                 lineage=_lineage(job.project, cell),
+                engine=cell.lane.engine,
+                device=cell.lane.device,
                 status=CellStatus.QUEUED,
             )
             for cell in planned.cells

@@ -18,15 +18,17 @@ from noisefloor.contract.resources import (
     SeriesView,
 )
 from noisefloor.contract.verdict import Absence, Finding
-from noisefloor.store import absences, analyses, cells, jobs, measurements, shards, tables
+from noisefloor.contract.worker import Capabilities, WorkerState, WorkerView
+from noisefloor.store import absences, analyses, cells, jobs, measurements, shards, tables, workers
 from noisefloor.workflow.evaluate import figure_of, planned_cell, policy_of, zero_output
+from noisefloor.workflow.waiting import waiting_for
 
 RESULTS_SHOWN = 500
 
 
-def job_view(session: Session, row: tables.Job, waiting_for: str | None = None) -> JobView:
+def job_view(session: Session, row: tables.Job) -> JobView:
     """One job with its progress and with the spec as it was posted."""
-    (view,) = job_views(session, [row], waiting_for)
+    (view,) = job_views(session, [row])
     missing = (Absence.model_validate(absent.document) for absent in absences.of_job(session, row.id))
     return view.replace(spec=JobSpec.model_validate(row.spec), policy=policy_of(row), missing=tuple(missing))
 
@@ -39,19 +41,15 @@ def result_rows(session: Session, row: tables.Job) -> tuple[ResultRow, ...] | No
     return tuple(result for cell in shown for result in _result_rows(cell))
 
 
-def job_views(
-    session: Session, rows: Sequence[tables.Job], waiting_for: str | None = None
-) -> tuple[JobView, ...]:
-    """Jobs with their progress. `waiting_for` says why queued shards do not move."""
+def job_views(session: Session, rows: Sequence[tables.Job]) -> tuple[JobView, ...]:
+    """Jobs with their progress."""
     ids = [row.id for row in rows]
     counts = jobs.cell_counts(session, ids)
     running: dict[str, list[str]] = {job_id: [] for job_id in ids}
-    queued: set[str] = set()
     for shard in shards.of_job(session, ids):
         if shard.status == shards.RUNNING:
             running[shard.job_id].append(shard.progress or "starting")
-        elif shard.status == shards.QUEUED:
-            queued.add(shard.job_id)
+    waiting = waiting_for(session, ids)
     return tuple(
         _job_view(
             row,
@@ -59,7 +57,7 @@ def job_views(
                 cells=sum(counts[row.id].values()),
                 ended=sum(n for status, n in counts[row.id].items() if CellStatus(status).ended),
                 running=tuple(running[row.id]),
-                waiting_for=waiting_for if row.id in queued else None,
+                waiting_for=waiting.get(row.id),
             ),
         )
         for row in rows
@@ -164,4 +162,23 @@ def _measurement_view(row: tables.Measurement, finding: tables.Finding | None) -
             "finding": _finding(finding),
             **row.detail,
         }
+    )
+
+
+def worker_views(session: Session) -> tuple[WorkerView, ...]:
+    """The workers that are there. A slot's name is its worker's, and a number."""
+    doing: dict[str, list[str]] = {}
+    for shard in shards.in_hand(session):
+        doing.setdefault((shard.worker or "").rpartition(":")[0], []).append(shard.progress or "starting")
+    return tuple(
+        WorkerView(
+            name=row.name,
+            state=WorkerState(row.state),
+            slots=row.slots,
+            capabilities=Capabilities.model_validate(row.capabilities),
+            started_at=row.started_at,
+            silent_s=silent_s,
+            doing=tuple(doing.get(row.name, ())),
+        )
+        for row, silent_s in workers.live(session)
     )

@@ -1,0 +1,58 @@
+"""Why queued cells do not move: what they ask for, held against the workers that are there."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.orm import Session
+
+from noisefloor.contract.worker import Capabilities, WorkerState
+from noisefloor.store import cells, workers
+from noisefloor.store.cells import Asked
+
+NOBODY = "a worker: none is there; `noisefloor up` or `noisefloor worker` starts one"
+SHOWN = 3
+
+
+def waiting_for(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
+    """For each job with queued cells that nobody can run: what is missing."""
+    queued = {job_id: asked for job_id, asked in cells.queued(session, job_ids).items() if asked}
+    if not queued:
+        return {}
+    here = [
+        Capabilities.model_validate(row.capabilities)
+        for row, _ in workers.live(session)
+        if row.state == WorkerState.ACTIVE
+    ]
+    if not here:
+        return dict.fromkeys(queued, NOBODY)
+    said = {job_id: _sentence(asked, here) for job_id, asked in queued.items()}
+    return {job_id: sentence for job_id, sentence in said.items() if sentence is not None}
+
+
+def missing(asked: Asked, here: Sequence[Capabilities]) -> str | None:
+    """What no worker has, or none together with the rest; None where one has everything."""
+    needs: tuple[tuple[str, Callable[[Capabilities], bool]], ...] = (
+        (f"engine {asked.engine}", lambda one: asked.engine in one.engines),
+        (f"device {asked.device}", lambda one: asked.device in one.devices),
+        (f"isa {asked.isa}", lambda one: asked.isa in one.isas),
+        (f"{asked.threads} threads", lambda one: asked.threads <= one.threads),
+        (f"torch {asked.torch}", lambda one: asked.torch is None or one.meets(asked.torch)),
+    )
+    left, narrowing = list(here), []
+    for what, has in needs:
+        kept = [one for one in left if one.takes_all or has(one)]
+        if len(kept) < len(left):
+            narrowing.append(what)
+        if not kept:
+            nobody_has_it = not any(has(one) for one in here)
+            return what if nobody_has_it else " with ".join(narrowing)
+        left = kept
+    return None
+
+
+def _sentence(asked: Sequence[Asked], here: Sequence[Capabilities]) -> str | None:
+    lacking = list(dict.fromkeys(what for one in asked if (what := missing(one, here)) is not None))
+    if not lacking:
+        return None
+    more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+    number = f"{len(here)} worker is" if len(here) == 1 else f"{len(here)} workers are"
+    return f"a worker that has {', '.join(lacking[:SHOWN])}{more}; {number} there without it"

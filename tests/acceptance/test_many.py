@@ -1,0 +1,142 @@
+"""One service and several workers, each a process of its own, over one PostgreSQL."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from tests.acceptance.test_faults import misbehaving, wait_until_running
+from tests.postgres import PostgresServer
+from tests.samples import job
+from tests.service import ROOT, LiveService
+
+from noisefloor.store import schema
+from noisefloor.store.session import open_engine
+
+SPREAD = job(lanes={"engine": ["qnnpack", "onednn"], "isa": ["native", "avx2"]})
+
+
+class LiveWorker:
+    """`noisefloor worker` as its users start it."""
+
+    def __init__(self, database: str, *arguments: str) -> None:
+        self._command = [sys.executable, "-m", "noisefloor.cli", "worker", "--database", database, *arguments]
+
+    def __enter__(self) -> Self:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "tests"),
+            "NOISEFLOOR_IMPORT_ALLOW": "subjects_under_test",
+        }
+        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=environment)
+        assert self.process.stderr is not None
+        said = self.process.stderr.readline()
+        found = re.search(r"worker (\S+)", said)
+        assert found, said
+        self.name = found[1]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> str:
+    """A migrated database of the test's own."""
+    url = postgres_server.create(f"many{os.urandom(4).hex()}")
+    engine = open_engine(url)
+    schema.upgrade(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def service(database: str) -> Iterator[LiveService]:
+    """The service without a worker of its own."""
+    with LiveService(database, verb="serve") as serving:
+        yield serving
+
+
+def seen(service: LiveService, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = service.http.get(f"/v1/projects/default/jobs/{job_id}").json()
+    return found
+
+
+def until_ended(service: LiveService, job_id: str, cells: int) -> dict[str, Any]:
+    while (found := seen(service, job_id))["progress"]["ended"] < cells:
+        time.sleep(0.1)
+    return found
+
+
+def workers(service: LiveService) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in service.http.get("/v1/workers").json()["items"]}
+
+
+def test_each_worker_runs_what_it_has_and_the_rest_is_named(service: LiveService, database: str) -> None:
+    posted = service.submit(SPREAD)
+    assert "none is there" in posted["progress"]["waiting_for"]
+    with (
+        LiveWorker(database, "--isa", "avx2") as older,
+        LiveWorker(database, "--engine", "qnnpack", "--isa", "native") as phone,
+    ):
+        while workers(service).keys() != {older.name, phone.name}:
+            time.sleep(0.1)
+        found = until_ended(service, posted["id"], cells=3)
+        assert "engine onednn with isa native" in found["progress"]["waiting_for"]
+        left = [cell for cell in service.cells(posted["id"]) if cell["status"] == "queued"]
+        assert [(cell["lane"]["engine"], cell["lane"]["isa"]) for cell in left] == [("onednn", "native")]
+    assert workers(service) == {}
+    with LiveWorker(database):
+        assert service.wait(posted["id"])["verdict"] == "pass"
+
+
+def test_a_killed_workers_cells_are_queued_and_named_until_another_comes(
+    service: LiveService, database: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    with LiveWorker(database) as doomed:
+        job_id = service.submit(misbehaving("lingering", path=str(gate)))["id"]
+        wait_until_running(service, job_id, doing="onednn")
+        doomed.process.kill()
+        doomed.process.wait()
+    gate.unlink()
+    while workers(service):
+        time.sleep(0.2)
+    with LiveWorker(database):
+        assert service.wait(job_id)["status"] == "done"
+    assert [cell["status"] for cell in service.cells(job_id)] == ["done", "done"]
+
+
+def test_a_job_that_asks_for_another_torch_waits_for_it(service: LiveService, database: str) -> None:
+    with LiveWorker(database):
+        waiting = service.submit(job(torch="2.12.*"))["id"]
+        done = service.submit(job(torch=">=2.13"))["id"]
+        assert service.wait(done)["verdict"] == "pass"
+        assert seen(service, waiting)["progress"]["waiting_for"].startswith(
+            "a worker that has torch ==2.12.*"
+        )
+
+
+def test_a_worker_on_sqlite_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "worker", "--database", f"sqlite:///{tmp_path}/a.db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "postgresql://" in refused.stderr
+    assert "Traceback" not in refused.stderr

@@ -1,0 +1,153 @@
+"""Workers and what each may claim, on both databases."""
+
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import pytest
+from sqlalchemy import Engine, update
+from sqlalchemy.orm import Session
+from tests.measuring import TAKES_ALL, claimed, finish
+from tests.samples import spec
+
+from noisefloor.contract.job import JobStatus
+from noisefloor.contract.worker import Capabilities, WorkerState
+from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.settings import Settings
+from noisefloor.store import jobs, schema, tables, workers
+from noisefloor.store.session import reading, writing
+from noisefloor.workflow.execute import claim, give_back
+from noisefloor.workflow.submit import submit
+from noisefloor.workflow.waiting import waiting_for
+
+NATIVE = Capabilities(
+    engines=("x86", "onednn"), isas=("native",), threads=2, memory_gib=8, machine="x86_64", torch="2.13.0+cpu"
+)
+PHONE = NATIVE.replace(engines=("qnnpack",))
+OLDER = NATIVE.replace(isas=("avx2",))
+
+
+@pytest.fixture
+def session(engine: Engine) -> Session:
+    with writing(engine) as session:
+        yield session  # type: ignore[misc]  # a generator as fixtures are
+
+
+def post(session: Session, settings: Settings, project: str = "demo", **changes: object) -> tables.Job:
+    return submit(session, project=project, spec=spec(**changes), settings=settings, dispatch=LocalDispatch())
+
+
+def appear(session: Session, name: str, takes: Capabilities, state: WorkerState = WorkerState.ACTIVE) -> None:
+    workers.announce(
+        session, name=name, capabilities=takes, slots=1, state=state, started_at=datetime.now(UTC)
+    )
+
+
+def test_a_worker_takes_the_cells_that_it_has_lanes_for_and_leaves_the_rest(
+    session: Session, settings: Settings
+) -> None:
+    posted = post(session, settings, lanes={"engine": ["qnnpack", "x86", "onednn"]})
+    held = claimed(session, takes=PHONE)
+    assert [cell.lane.engine for cell in held.cells] == ["qnnpack"]
+    assert claim(session, "other", NATIVE) is None
+    finish(session, held)
+    give_back(session, held, LocalDispatch())
+    assert claim(session, "phone", PHONE) is None
+    rest = claimed(session, takes=NATIVE)
+    assert [cell.lane.engine for cell in rest.cells] == ["x86", "onednn"]
+    finish(session, rest)
+    assert posted.status == JobStatus.DONE
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"lanes": {"engine": ["fbgemm"]}}, "engine fbgemm"),
+        ({"lanes": {"engine": ["x86"], "isa": ["sse41"]}}, "isa sse41"),
+        ({"lanes": {"engine": ["x86"], "threads": [3]}}, "3 threads"),
+        ({"torch": "2.12.*"}, "torch ==2.12.*"),
+        ({"lanes": {"engine": ["qnnpack"], "isa": ["avx2"]}}, "engine qnnpack with isa avx2"),
+    ],
+)
+def test_what_no_worker_has_stays_queued_and_is_named(
+    session: Session, settings: Settings, changes: dict[str, object], missing: str
+) -> None:
+    posted = post(session, settings, **changes)
+    everyone = {"native": NATIVE, "phone": PHONE, "older": OLDER}
+    for name, takes in everyone.items():
+        appear(session, name, takes)
+        assert claim(session, name, takes) is None
+    said = waiting_for(session, [posted.id])[posted.id]
+    assert said == f"a worker that has {missing}; 3 workers are there without it"
+
+
+def test_where_there_is_no_worker_that_is_what_is_waited_for(session: Session, settings: Settings) -> None:
+    posted = post(session, settings)
+    assert "none is there" in waiting_for(session, [posted.id])[posted.id]
+    appear(session, "leaving", NATIVE, WorkerState.DRAINING)
+    assert "none is there" in waiting_for(session, [posted.id])[posted.id]
+    appear(session, "staying", NATIVE)
+    assert waiting_for(session, [posted.id]) == {}
+
+
+def test_a_silent_worker_is_not_there(session: Session) -> None:
+    appear(session, "silent", NATIVE)
+    session.execute(update(tables.Worker).values(seen_at=tables.Worker.seen_at - workers.ALIVE_S - 1))
+    assert workers.live(session) == []
+    session.execute(update(tables.Worker).values(seen_at=tables.Worker.seen_at - workers.FORGOTTEN_S))
+    appear(session, "other", NATIVE)
+    session.expire_all()
+    assert session.get(tables.Worker, "silent") is None
+
+
+def test_projects_share_the_workers(session: Session, settings: Settings) -> None:
+    threads = {"engine": ["x86"], "threads": [1, 2, 3]}
+    crowd = post(session, settings, project="crowd", lanes=threads)
+    small = post(session, settings, project="small")
+    taken = [claimed(session).job_id for _ in range(4)]
+    assert taken == [crowd.id, small.id, crowd.id, crowd.id]
+
+
+def test_urgency_outweighs_the_share(session: Session, settings: Settings) -> None:
+    urgent = post(
+        session, settings, project="crowd", lanes={"engine": ["x86"], "threads": [1, 2]}, priority=90
+    )
+    post(session, settings, project="small")
+    assert [claimed(session).job_id for _ in range(2)] == [urgent.id, urgent.id]
+
+
+def test_the_only_worker_takes_what_it_has_no_lane_for(session: Session, settings: Settings) -> None:
+    post(session, settings, lanes={"engine": ["fbgemm"], "isa": ["sse41"], "threads": [64]}, torch="1.0")
+    held = claimed(session, takes=TAKES_ALL)
+    assert held.torch == "==1.0"
+
+
+def test_the_migration_has_the_schema_that_procrastinate_brings() -> None:
+    ours = schema.migrations() / "sql" / "procrastinate-3.10.0.sql"
+    assert ours.read_text() == (files("procrastinate.sql") / "schema.sql").read_text()
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_rollback_leaves_no_message(engine: Engine, settings: Settings) -> None:
+    from noisefloor.dispatch.procrastinate import ProcrastinateDispatch
+
+    def submitted(session: Session) -> None:
+        threads = {"engine": ["x86"], "threads": [1, 2]}
+        submit(
+            session,
+            project="demo",
+            spec=spec(lanes=threads),
+            settings=settings,
+            dispatch=ProcrastinateDispatch(),
+        )
+
+    count = "SELECT count(*), min(queue_name), min(priority) FROM procrastinate_jobs"
+    with pytest.raises(RuntimeError), writing(engine) as session:
+        submitted(session)
+        raise RuntimeError
+    with reading(engine) as session:
+        assert tuple(session.connection().exec_driver_sql(count).one()) == (0, None, None)
+        assert jobs.projects(session) == []
+    with writing(engine) as session:
+        submitted(session)
+    with reading(engine) as session:
+        assert tuple(session.connection().exec_driver_sql(count).one()) == (2, "cpu", 50)

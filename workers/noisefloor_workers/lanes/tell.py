@@ -1,0 +1,48 @@
+"""What this process's torch can run, as one line of JSON: `python -m noisefloor_workers.lanes.tell`."""
+
+import os
+import platform
+import shutil
+import sys
+from importlib import metadata
+
+import torch
+
+from noisefloor.contract.lane import QUANTIZED_ENGINES, Device, Engine
+from noisefloor.contract.worker import Capabilities
+from noisefloor_workers.lanes.isa import machine_isas
+
+GIB = 2**30
+PACKAGES = ("torchao", "executorch", "transformers")
+
+
+def capabilities() -> Capabilities:
+    """Engines that are built in, the packages and the compiler that others need, and the machine's size."""
+    found = {name: version for name in PACKAGES if (version := _version(name)) is not None}
+    built = torch.backends.quantized.supported_engines
+    engines: list[Engine] = [engine for engine in QUANTIZED_ENGINES if engine in built]
+    engines += ["inductor"] if shutil.which(os.environ.get("CXX", "c++")) else []
+    engines += ["xnnpack"] if "executorch" in found else []
+    engines += ["aten"]
+    devices: tuple[Device, ...] = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return Capabilities(
+        engines=tuple(engines),
+        devices=devices,
+        isas=machine_isas(),
+        threads=os.cpu_count() or 1,
+        memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB,
+        machine=platform.machine(),
+        torch=torch.__version__,
+        packages=found,
+    )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{capabilities().model_dump_json()}\n")
