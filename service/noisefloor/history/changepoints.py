@@ -1,4 +1,4 @@
-"""Change points of a line: the E-divisive method with a t-test, on sliding windows. docs/decisions/0011.
+"""Change points of a line: the E-divisive method with a t-test, on sliding windows. docs/decisions/0014.
 
 Matteson and James, "A Nonparametric Approach for Multiple Change Point Analysis of Multivariate Data",
 arXiv:1306.4933, choose the candidate; Fleming et al., "Hunter: Using Change Point Detection to Hunt for
