@@ -88,6 +88,7 @@ def test_a_push_submits_the_suites_job_at_its_commit(hooks: httpx.Client) -> Non
         "sha": sha(1),
         "committed_at": "2019-05-15T15:19:25Z",
         "ancestors": [],
+        "tag": None,
     }
 
 
