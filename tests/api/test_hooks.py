@@ -89,6 +89,7 @@ def test_a_push_submits_the_suites_job_at_its_commit(hooks: httpx.Client) -> Non
         "committed_at": "2019-05-15T15:19:25Z",
         "ancestors": [],
         "dirty": False,
+        "tag": None,
     }
 
 

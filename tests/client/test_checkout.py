@@ -38,6 +38,12 @@ def test_a_plain_checkout(origin: Repository) -> None:
     assert found.notes == ()
 
 
+def test_a_tagged_commit_is_a_release(origin: Repository) -> None:
+    origin.git("tag", "v1.9")
+    origin.git("tag", "v1.10")
+    assert checkout(origin.folder, NOWHERE).git.tag == "v1.10"
+
+
 def test_a_folder_below_the_root(origin: Repository) -> None:
     (origin.folder / "below").mkdir()
     assert checkout(origin.folder / "below", NOWHERE).git.sha == origin.head

@@ -142,7 +142,7 @@ def report_of(service: Client, job: JobView) -> Report:
         verdict=job.verdict,
         message=job.verdict_message,
         git=job.git,
-        policy=job.spec.policy if job.spec is not None else Policy(),
+        policy=job.policy.policy if job.policy is not None else Policy(),
         url=page_of(service, job.id),
         cells=cells,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),

@@ -48,12 +48,14 @@ def checkout(folder: Path, environment: Mapping[str, str]) -> Checkout:
         ancestors = [*ancestors, *_parents(folder, first_parents[-1])[:1]][:MAX_ANCESTORS]
     built = build(environment, head, parents)
     attached = _lines(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    sha = built.sha if built else head
     facts = {
         "repository": repository("".join(_lines(folder, "remote", "get-url", "origin"))),
         "branch": built.branch if built else "".join(attached) or None,
-        "sha": built.sha if built else head,
+        "sha": sha,
         "committed_at": _lines(folder, "show", "--no-patch", "--format=%cI", head)[0],
         "ancestors": ancestors,
+        "tag": next(iter(_lines(folder, "tag", "--points-at", sha, "--sort=-version:refname")), None),
         "dirty": bool(changed := _lines(folder, "status", "--porcelain", "--untracked-files=no")),
     }
     try:
