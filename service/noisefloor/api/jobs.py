@@ -18,6 +18,7 @@ from noisefloor.api.dependencies import (
     found_cell,
     found_job,
 )
+from noisefloor.contract.attribution import AttributionView
 from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
@@ -25,6 +26,7 @@ from noisefloor.contract.resources import CellView, JobView, Page
 from noisefloor.errors import UnavailableError
 from noisefloor.store import cells, jobs
 from noisefloor.store.session import reading, writing
+from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.submit import submit
 from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view, result_rows
@@ -130,6 +132,13 @@ def get_layers(project: ProjectName, job_id: JobId, cell_id: Identifier, to: Ser
     with reading(to.engine) as session:
         found_job(session, project, job_id)
         return layer_view(session, found_cell(session, job_id, cell_id))
+
+
+@router.get("/{job_id}/attribution")
+def get_attribution(project: ProjectName, job_id: JobId, to: ServiceDep) -> tuple[AttributionView, ...]:
+    """What the job's losses against baselines are put down to: the code, or the environment."""
+    with reading(to.engine) as session:
+        return attributions_of(session, found_job(session, project, job_id))
 
 
 @router.post("/{job_id}/cancel", status_code=202)

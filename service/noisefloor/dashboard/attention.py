@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.attribution import Attribution
 from noisefloor.contract.layers import LayerReport, LayerView
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.trend import FieldChange
@@ -14,6 +15,7 @@ from noisefloor.gate.culprit import Culprit, culprit
 from noisefloor.history.environments import differences
 from noisefloor.store import analyses, cells, measurements, series, tables
 from noisefloor.store.series import Point
+from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.views import cell_views
 
 BATCH = 2_000
@@ -39,6 +41,7 @@ class Concern:
     earlier: Earlier | None
     layers: LayerReport | None
     culprit: Culprit | None
+    attribution: Attribution | None
     environment: Mapping[str, Any] | None
 
 
@@ -59,7 +62,11 @@ def attention(session: Session, job: tables.Job, *, limit: int) -> Attention:
     wanted = sorted({ordinal for _, ordinal, _ in worst})
     rows = [row for ordinal in wanted for row in cells.page(session, job.id, limit=1, after=ordinal - 1)]
     views = {view.id: view for view in cell_views(session, job, rows)}
-    concerns = (_concern(session, job, views[row.cell_id], row) for _, _, row in worst)
+    split = {one.measurement: one.attribution for one in attributions_of(session, job)}
+    concerns = (
+        _concern(session, job, views[row.cell_id], row, split.get(row.measurement_id or ""))
+        for _, _, row in worst
+    )
     return Attention(concerns=tuple(concerns), total=len(found))
 
 
@@ -73,7 +80,13 @@ def _irregular(session: Session, job_id: str) -> Iterator[tuple[Verdict, int, ta
         after = rows[-1].ordinal
 
 
-def _concern(session: Session, job: tables.Job, cell: CellView, row: tables.Finding) -> Concern:
+def _concern(
+    session: Session,
+    job: tables.Job,
+    cell: CellView,
+    row: tables.Finding,
+    attribution: Attribution | None,
+) -> Concern:
     measurement = next((m for m in cell.measurements if m.id == row.measurement_id), None)
     finding = Finding.model_validate(row.document)
     environment = _document(session, cell.environment)
@@ -87,6 +100,7 @@ def _concern(session: Session, job: tables.Job, cell: CellView, row: tables.Find
         earlier=earlier,
         layers=layers,
         culprit=culprit(layers, before) if layers is not None else None,
+        attribution=attribution,
         environment=environment,
     )
 
