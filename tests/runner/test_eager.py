@@ -42,7 +42,7 @@ def model(factory: str, **args: float) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("mode", "granularity", "edge"),
-    list(product(get_args(Mode), get_args(Granularity), get_args(Edge))),
+    list(product(OFFERED, get_args(Granularity), get_args(Edge))),
 )
 def test_supports_what_the_mode_offers_and_says_why_not(
     mode: Mode, granularity: Granularity, edge: Edge

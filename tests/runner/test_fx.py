@@ -135,7 +135,7 @@ def prepared_by_torch(subject: nn.Module, mode: Mode, granularity: Granularity) 
 
 @pytest.mark.parametrize(
     ("mode", "granularity", "edge"),
-    list(product(get_args(Mode), get_args(Granularity), get_args(Edge))),
+    list(product((*MODES, "weight_only", "activation_only"), get_args(Granularity), get_args(Edge))),
 )
 def test_supports_what_the_mode_offers_and_says_why_not(
     mode: Mode, granularity: Granularity, edge: Edge

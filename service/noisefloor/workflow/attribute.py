@@ -77,6 +77,7 @@ def _baseline(loss: Loss) -> Baseline:
 def _has_code_of_the_repository(cell: tables.Cell) -> bool:
     """Whether a commit can change what the cell measures: a model of the zoo comes with the environment."""
     subject = Subject.model_validate(cell.subject)
-    files = (subject.weights, subject.data.calibration, subject.data.evaluation)
+    data = subject.data
+    files = (subject.weights, *((data.calibration, data.evaluation) if data is not None else ()))
     unpinned = any(f is not None and f.safetensors is not None and f.sha256 is None for f in files)
     return subject.import_ is not None or unpinned
