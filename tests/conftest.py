@@ -96,9 +96,11 @@ def serving(settings: Settings, engine: Engine) -> Iterator[httpx.Client]:
         with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
             while not http.started:
                 time.sleep(0.005)
-            yield client
-        http.should_exit = True
-        thread.join()
+            try:
+                yield client
+            finally:
+                http.should_exit = True
+                thread.join()
 
 
 @pytest.fixture

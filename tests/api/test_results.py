@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from tests.api.test_problems import json_values, problem
 from tests.ci.suites import suite
 from tests.conftest import serving
-from tests.measuring import claimed, finish
+from tests.measuring import TAKES_ALL, claimed, finish
 from tests.samples import job, result, small_data
 
 from noisefloor.contract.job import CellStatus
@@ -87,7 +87,7 @@ def test_what_a_cell_ended_with_is_kept(api: httpx.Client) -> None:
 def test_no_worker_is_given_what_was_measured(api: httpx.Client, engine: Engine) -> None:
     api.post(RESULTS, json=measured(result("0")))
     with writing(engine) as session:
-        assert claim(session, "w") is None
+        assert claim(session, "w", TAKES_ALL) is None
 
 
 def test_a_repeated_key_is_one_job(api: httpx.Client) -> None:
