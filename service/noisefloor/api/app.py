@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from sqlalchemy import Engine
 
-from noisefloor.api import deliveries, errors, health, hooks, jobs, series, suites
+from noisefloor.api import conformance, deliveries, errors, health, hooks, jobs, series, suites
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
 from noisefloor.dashboard import pages
@@ -27,7 +27,8 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
     errors.install(app)
-    for router in (health.router, jobs.router, series.router, suites.router, hooks.router, deliveries.router):
+    of_projects = (jobs.router, series.router, suites.router, hooks.router, deliveries.router)
+    for router in (health.router, *of_projects, conformance.router):
         app.include_router(router)
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token, waiting_for=dispatch.waiting_for))

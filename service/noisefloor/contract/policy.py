@@ -27,6 +27,7 @@ class On(Value):
     no_baseline: Consequence = "fail"
     unsupported: Consequence = "warn"
     worker_error: Consequence = "error"
+    conformance: Consequence = "fail"
 
 
 class Policy(Value):

@@ -30,6 +30,7 @@ _templates.filters |= {
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,
+    "kernel": words.kernel_words,
     "metric": words.metric_words,
     "moment": words.moment,
     "policy": words.policy_words,

@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from noisefloor.contract.base import Value
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.measurement import OUTPUT, SQNR, Metric
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, Metric
 from noisefloor.contract.policy import Consequence, Policy
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
+from noisefloor.gate.conformance import judge_conformance
 
 HALF_OF_THE_NOISE_DB = 3.0
 CONSEQUENCES: dict[Consequence, Verdict] = {
@@ -30,6 +32,7 @@ class Evidence(Value):
     zero_output: bool = False
     floor_db: float | None = None
     baseline: Baseline | None = None
+    conformance: Conformance | None = None
 
 
 class CellEvidence(Value):
@@ -73,6 +76,7 @@ def judge(policy: Policy, cells: Sequence[CellEvidence]) -> Judgement:
     judged = policy.rules.max_drop_db is not None or any(
         evidence.floor_db is not None
         or (policy.rules.coverage_min is not None and evidence.metric == "coverage")
+        or evidence.metric == WRONG_CASES
         for cell in cells
         for evidence in cell.measurements
     )
@@ -89,6 +93,8 @@ def judge_measurement(policy: Policy, evidence: Evidence) -> Finding | None:
     >>> judge_measurement(Policy(), Evidence(figure=Figure.finite(29.9), floor_db=30)).verdict.value
     'regressed'
     """
+    if evidence.metric == WRONG_CASES:
+        return judge_conformance(CONSEQUENCES[policy.on.conformance], evidence.conformance)
     if evidence.metric != SQNR:
         return _coverage(policy, evidence)
     findings = [

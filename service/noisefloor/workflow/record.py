@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane
-from noisefloor.contract.measurement import CellResult, Measurement
+from noisefloor.contract.measurement import CellResult, Environment, Measurement
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.errors import NotFoundError, StaleTokenError
@@ -49,6 +50,8 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
             "sensitivity": result.sensitivity and result.sensitivity.model_dump(mode="json"),
         }
         session.add(tables.Analysis(cell_id=cell.id, document=document))
+    if result.conformance is not None and result.environment is not None:
+        session.add(_conformance(cell, result.conformance, result.environment, now))
     session.flush()
     _release_if_ended(session, shard)
 
@@ -100,6 +103,22 @@ def _add_measurements(session: Session, project: str, cell: tables.Cell, result:
         rows.append(_row(cell, key, measurement))
     insert_missing(session, tables.Series, series)
     session.add_all(rows)
+
+
+def _conformance(
+    cell: tables.Cell, found: Conformance, environment: Environment, now: datetime
+) -> tables.Conformance:
+    return tables.Conformance(
+        id=new_id(),
+        cell_id=cell.id,
+        op=found.op,
+        engine=found.engine,
+        isa=found.isa,
+        mode=cell.scheme["mode"],
+        torch=environment.torch,
+        recorded_at=now,
+        document=found.model_dump(mode="json"),
+    )
 
 
 def _row(cell: tables.Cell, key: str, measurement: Measurement) -> tables.Measurement:

@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.sums import Sums
 from noisefloor.contract.verdict import Baseline, Finding
 from noisefloor.gate.judge import CellEvidence, Evidence, floor_db, judge
-from noisefloor.store import cells, jobs, measurements, tables
+from noisefloor.store import cells, conformance, jobs, measurements, tables
 from noisefloor.store.measurements import Previous
 from noisefloor.store.session import new_id
 from noisefloor.workflow.announce import announce
@@ -30,7 +31,11 @@ def settle_if_ended(session: Session, job_id: str) -> None:
         of_cell.setdefault(measurement.cell_id, []).append(measurement)
 
     all_cells = cells.page(session, job.id)
-    judgement = judge(policy, [_cell_evidence(cell, of_cell.get(cell.id, []), before) for cell in all_cells])
+    kernels = conformance.of_job(session, job.id)
+    judgement = judge(
+        policy,
+        [_cell_evidence(cell, of_cell.get(cell.id, []), before, kernels.get(cell.id)) for cell in all_cells],
+    )
     cells.forget_findings(session, job.id)
     for cell, found in zip(all_cells, judgement.cells, strict=True):
         about: list[tables.Measurement | None] = [None, *of_cell.get(cell.id, [])]
@@ -65,18 +70,29 @@ def zero_output(measurement: tables.Measurement) -> bool:
 
 
 def _cell_evidence(
-    cell: tables.Cell, measured: Sequence[tables.Measurement], before: Mapping[str, Previous]
+    cell: tables.Cell,
+    measured: Sequence[tables.Measurement],
+    before: Mapping[str, Previous],
+    kernel: tables.Conformance | None,
 ) -> CellEvidence:
     planned = planned_cell(cell)
+    found = Conformance.model_validate(kernel.document) if kernel is not None else None
     return CellEvidence(
         label=planned.label,
         status=CellStatus(cell.status),
         reason=cell.reason,
-        measurements=tuple(_evidence(planned.scheme, row, before.get(row.series_key)) for row in measured),
+        measurements=tuple(
+            _evidence(planned.scheme, row, before.get(row.series_key), found) for row in measured
+        ),
     )
 
 
-def _evidence(scheme: Scheme, measurement: tables.Measurement, previous: Previous | None) -> Evidence:
+def _evidence(
+    scheme: Scheme,
+    measurement: tables.Measurement,
+    previous: Previous | None,
+    found: Conformance | None,
+) -> Evidence:
     baseline = None
     if previous is not None:
         baseline = Baseline(
@@ -96,6 +112,7 @@ def _evidence(scheme: Scheme, measurement: tables.Measurement, previous: Previou
             "zero_output": zero_output(measurement),
             "floor_db": floor_db(scheme, measurement.edge, measurement.place, measurement.metric),
             "baseline": baseline,
+            "conformance": found,
         }
     )
 

@@ -110,6 +110,7 @@ def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
                 own_floor=m.own_floor,
                 zero_output=_zero_output(m),
                 floor_db=floor_db(cell.scheme, m.edge, m.place, m.metric),
+                conformance=result.conformance,
             )
             for m in result.measurements
         ),
@@ -117,7 +118,10 @@ def _evidence(cell: plan.Cell, result: CellResult) -> CellEvidence:
 
 
 def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult, found: CellFindings) -> CellView:
-    shared = {"status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"}
+    shared = {
+        *("status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"),
+        "conformance",
+    }
     return CellView(
         id=str(cell.ordinal),
         **dict(cell),

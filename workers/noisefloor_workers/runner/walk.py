@@ -8,6 +8,7 @@ from itertools import groupby
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor_workers.runner import operators
 from noisefloor_workers.runner.bench import Bench
+from noisefloor_workers.runner.kernels import walk_kernels
 from noisefloor_workers.runner.messages import (
     CellFinished,
     CellStarted,
@@ -28,6 +29,9 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     Cells are taken one quantization after another, so that one calibrated model is alive at a time. If the
     subject cannot be loaded or run, all cells end for that reason.
     """
+    if task.subject.conformance is not None:
+        yield from walk_kernels(task, task.subject.conformance)
+        return
     yield SubjectStarted()
     operator = task.subject.operator
     if operator is not None:
