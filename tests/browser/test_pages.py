@@ -181,6 +181,7 @@ def test_a_failing_job_leads_to_the_layers_of_its_cell(
     said = f"noisiest layer is {noisiest['name']}: {noisiest['local']['value']:.3f} dB on its own"
     assert said in concern.inner_text()
     concern.get_by_role("link", name="All layers").click()
+    page.wait_for_url("**/cells/*")
     table = page.locator("table.layers").first
     names = table.locator("tbody th").all_inner_texts()
     assert [name.split()[0] for name in names] == [layer["name"].split()[0] for layer in report["layers"]]
@@ -218,6 +219,7 @@ def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
 ) -> None:
     page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}")
     matrix_row(page, "float32->fake").locator("a.figure").first.click()
+    page.wait_for_url("**/series/*")
     key = page.url.rsplit("/", 1)[1]
     trends = live_service.http.get(f"/v1/projects/{PROJECT}/trends", params={"series": key}).json()
     points = trends["items"][0]["points"]
@@ -298,6 +300,7 @@ def test_a_change_of_environment_is_told_where_a_result_dropped(page: Page, quie
         assert expected in text
     assert re.search(r"Changed since the baseline:\s+torch 2.13.0 → 2.14.0", text)
     page.get_by_role("link", name="Trend").click()
+    page.wait_for_url("**/series/*")
     assert page.locator("svg.chart text.environment-label").all_text_contents() == ["E1"]
     assert page.locator(".changes li li").all_inner_texts() == ["torch 2.13.0 → 2.14.0"]
 
