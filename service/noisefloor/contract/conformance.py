@@ -74,8 +74,24 @@ class Conformance(Value):
         default=0.0, description="of the elements of the cases that ran"
     )
     reason: LongText | None = None
+    known: Text | None = Field(default=None, description="why the fault is accepted, where it is")
     case: Case | None = Field(default=None, description="the smallest case that was found to fail")
     script: LongText | None = Field(default=None, description="shows the fault; needs torch alone")
+
+    @property
+    def summary(self) -> str:
+        """The verdict and its figures, in a line.
+
+        >>> Conformance(op="aten::relu", engine="x86", isa="native", verdict="exact", cases=9).summary
+        'exact in 9 cases'
+        """
+        if not self.verdict.is_fault:
+            return f"{self.verdict} in {self.cases} cases" if self.cases else self.verdict.value
+        db = "" if self.worst_db is None else f", down to {self.worst_db:.1f} dB"
+        return (
+            f"{self.verdict} in {self.wrong_cases} of {self.cases} cases, {self.wrong_share:.1%} of the "
+            f"elements, up to {self.max_lsb} LSB{db}"
+        )
 
 
 CONFORMANCE: TypeAdapter[list[Conformance]] = TypeAdapter(list[Conformance])

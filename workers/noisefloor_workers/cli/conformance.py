@@ -97,12 +97,8 @@ def print_found(found: list[Conformance]) -> None:
 
 
 def summary(one: Conformance) -> str:
-    """The figures of a fault, in a line."""
-    db = "" if one.worst_db is None else f", down to {one.worst_db:.1f} dB"
-    return (
-        f"{one.verdict} in {one.wrong_cases} of {one.cases} cases, {one.wrong_share:.1%} of the elements, "
-        f"up to {one.max_lsb} LSB{db}" + (f" ({one.reason})" if one.reason else "")
-    )
+    """The figures of a fault, in a line, and what was said."""
+    return one.summary + (f" ({one.reason})" if one.reason else "")
 
 
 def _table(isa: Isa, found: list[Conformance]) -> Table:
