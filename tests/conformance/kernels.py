@@ -20,8 +20,8 @@ def right(operator: Operator, posed: Posed, fault: Fault = dict) -> Kernel:
     """The formula in float64, rounded; on givens that a fault has changed."""
 
     def kernel(givens: Givens) -> Tensor:
-        real = evaluate(operator.formula, reals(fault(givens)))
-        if not posed.quantized:
+        real = operator.real(fault(givens))
+        if posed.form == "floats":
             return real.float()
         codes = (real / posed.step + posed.zero_point).round().clamp(posed.exact.low, posed.exact.high)
         return torch._make_per_tensor_quantized_tensor(

@@ -56,7 +56,7 @@ def said_of(case: Case, change: Callable[[Tensor], Tensor]) -> tuple[Verdict, in
     def kernel(givens: Givens) -> Tensor:
         del givens
         codes = change(posed.exact.codes.flatten()).reshape(posed.exact.codes.shape)
-        if not posed.quantized:
+        if posed.form == "floats":
             return (codes * posed.step).float()
         return torch._make_per_tensor_quantized_tensor(
             codes.to(torch.uint8), float(posed.step), posed.zero_point

@@ -66,6 +66,14 @@ def require_torch() -> None:
 
 def read_job(path: str) -> JobSpec:
     """The job of a file, or the error that names each refused field."""
+    try:
+        return JobSpec.model_validate(read_document(path))
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from None
+
+
+def read_document(path: str) -> Any:
+    """What a file of YAML or JSON says; - is standard input."""
     name = "standard input" if path == "-" else path
     try:
         text = (
@@ -74,10 +82,6 @@ def read_job(path: str) -> JobSpec:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"{name} cannot be read: {error}") from None
     try:
-        document = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidRequestError(f"{name} is not YAML or JSON: {error}") from None
-    try:
-        return JobSpec.model_validate(document)
-    except ValidationError as error:
-        raise invalid_request(error.errors()) from None

@@ -39,7 +39,7 @@ def conform(
     wanted: Wanted, say: Callable[[str], None], *, command: Sequence[str] = COMMAND
 ) -> Iterator[Conformance]:
     """Each operator × engine × cap as it is done; SuiteError where there is no verdict to give."""
-    known: dict[str, Case] = {}
+    shrunk: dict[str, Case] = {}
     for isa in wanted.isas:
         here = isa in machine_isas()
         with Process(isa if here else "native", command=command) as process:
@@ -56,10 +56,19 @@ def conform(
                         only = f"its engines are: {', '.join(listed.engines)}"
                         yield _unsupported(listed, engine, isa, only)
                     else:
-                        yield _try(process, listed, engine, known)
+                        yield _try(process, listed, engine, shrunk)
 
 
-def _try(process: Process, listed: Listed, engine: Engine, known: dict[str, Case]) -> Conformance:
+def operators(*, command: Sequence[str] = COMMAND) -> list[str]:
+    """The names of all operators there are."""
+    with Process("native", command=command) as process:
+        catalogue = process.ask(ListCases(quick=True))
+    if not isinstance(catalogue, Catalogue):
+        raise SuiteError("a worker does not list its operators")
+    return [listed.op for listed in catalogue.operators]
+
+
+def _try(process: Process, listed: Listed, engine: Engine, shrunk: dict[str, Case]) -> Conformance:
     examined: list[tuple[Case, Outcome]] = []
     for case in listed.cases:
         outcome = _outcome(process, case, engine)
@@ -72,17 +81,17 @@ def _try(process: Process, listed: Listed, engine: Engine, known: dict[str, Case
     if fault is None:
         return found
     case, failed = fault
-    known_key = f"{listed.op} {failed.verdict} {case.values}"
+    key = f"{listed.op} {failed.verdict} {case.values}"
 
     def fails(smaller: Case) -> bool:
         outcome = _outcome(process, smaller, engine)
         return isinstance(outcome, Outcome) and outcome.verdict is failed.verdict
 
     tries = CRASH_TRIES if failed.verdict is Verdict.CRASHES else TRIES
-    # what failed on another engine is most often small here too
-    before = known.get(known_key)
-    smallest = shrink(before if before is not None and fails(before) else case, fails, tries=tries)
-    known.setdefault(known_key, smallest)
+    # what is smallest on another engine, or under another cap, is taken here too where it fails
+    before = shrunk.get(key)
+    smallest = before if before is not None and fails(before) else shrink(case, fails, tries=tries)
+    shrunk.setdefault(key, smallest)
     written = process.ask(Write(case=smallest, engine=engine))
     script = written.script if isinstance(written, Written) else None
     return found.replace(case=smallest, script=script)

@@ -55,12 +55,12 @@ def isa_in_force(environ: Mapping[str, str] = os.environ) -> Isa | None:
 
 def machine_isas() -> tuple[Isa, ...]:
     """The caps that lie at or below what this processor has, `native` first."""
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return tuple(isa for isa in get_args(Isa) if _FLAGS[isa] <= flags)
 
 
 @cache
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
     """What the processor says it has. Empty where the system does not tell: then only `native` is offered."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
