@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.conformance.kernels import faults, right, valid, with_fault
+from tests.conformance.kernels import faults, output, right, valid, with_fault
 from torch import Tensor
 
 from noisefloor.contract.conformance import Case, Outcome, Verdict
@@ -55,12 +55,7 @@ def said_of(case: Case, change: Callable[[Tensor], Tensor]) -> tuple[Verdict, in
 
     def kernel(givens: Givens) -> Tensor:
         del givens
-        codes = change(posed.exact.codes.flatten()).reshape(posed.exact.codes.shape)
-        if posed.form == "floats":
-            return (codes * posed.step).float()
-        return torch._make_per_tensor_quantized_tensor(
-            codes.to(torch.uint8), float(posed.step), posed.zero_point
-        )
+        return output(posed, change(posed.exact.codes.flatten()).reshape(posed.exact.codes.shape))
 
     outcome = examine(operator, case, kernel=kernel)
     assert outcome is not None

@@ -62,9 +62,7 @@ def test_cap_above_the_machine_is_not_set(monkeypatch: pytest.MonkeyPatch) -> No
     assert environment_for("sse41", 1)["ONEDNN_MAX_CPU_ISA"] == "SSE41"
 
 
-@pytest.mark.skipif(
-    "avx512_vnni" not in caps.cpu_flags(), reason="saturation needs a VNNI machine to differ"
-)
+@pytest.mark.skipif("avx512_vnni" not in caps.cpu_flags(), reason="saturation needs a VNNI machine to differ")
 def test_cap_brings_back_saturation_and_reduced_range_avoids_it(runner: Runner, importable: Path) -> None:
     assert importable
     native = sqnr_db(runner, "native", "onednn")

@@ -19,13 +19,12 @@ from noisefloor_workers.conformance.known import (
     KNOWN,
     OURS,
     KnownIssue,
-    applicable,
     marked,
     matching_nothing,
 )
 from noisefloor_workers.conformance.process import SuiteError
 from noisefloor_workers.conformance.suite import Wanted, conform, operators
-from noisefloor_workers.lanes.isa import cpu_flags, machine_isas
+from noisefloor_workers.lanes.isa import machine_isas, native_level
 
 Name = TypeVar("Name", bound=str)
 ISAS: tuple[Isa, ...] = get_args(Isa)
@@ -75,7 +74,7 @@ def conformance(  # noqa: PLR0917 - Typer calls it by keyword
         raise UnavailableError(f"the conformance suite cannot run: {error}") from None
     if not found:
         raise InvalidRequestError(f"no operator matches {op!r}")
-    found = marked(found, applicable(issues, torch=version("torch"), cpu_flags=cpu_flags()))
+    found = marked(found, issues, torch=version("torch"), native=native_level())
     for lost in matching_nothing(issues, every):
         typer.echo(f"known issue: op = {lost!r} matches no operator", err=True)
     if format is Format.JSON:

@@ -32,8 +32,8 @@ def _fault(verdict: Verdict) -> Verdict:
 class KnownIssue(Value):
     """A deviation that is accepted, wherever all that is said here is so.
 
-    `op` is a glob; no `isa` is each, no `values` are all. Processors that have a flag of `unless_cpu`,
-    as it is in /proc/cpuinfo, do not have the fault.
+    `op` is a glob; no `isa` is each, no `values` are all. What runs uncapped counts as under the cap that its
+    processor amounts to, as `native_level` has it.
     """
 
     op: Text
@@ -44,13 +44,13 @@ class KnownIssue(Value):
         Verdict.WRONG,
     )
     values: tuple[Values, ...] = ()
-    unless_cpu: tuple[Text, ...] = ()
     reason: Annotated[LongText, Field(min_length=1)]
 
-    def concerns(self, one: Conformance) -> bool:
-        """Whether this operator, engine and cap are meant."""
-        here = one.engine in self.engine and (not self.isa or one.isa in self.isa)
-        return here and fnmatchcase(one.op, self.op)
+    def concerns(self, one: Conformance, native: Isa) -> bool:
+        """Whether this operator, engine and cap are meant, and it ran."""
+        isa = native if one.isa == "native" else one.isa
+        here = one.engine in self.engine and (not self.isa or isa in self.isa)
+        return here and one.verdict is not Verdict.UNSUPPORTED and fnmatchcase(one.op, self.op)
 
     def explains(self, one: Conformance) -> tuple[Values, ...]:
         """The values in which this is the fault that was found."""
@@ -62,23 +62,21 @@ class KnownIssue(Value):
 KNOWN: TypeAdapter[list[KnownIssue]] = TypeAdapter(list[KnownIssue])
 
 
-def applicable(known: Iterable[KnownIssue], *, torch: str, cpu_flags: frozenset[str]) -> list[KnownIssue]:
-    """Those that are about this version of torch, and this processor."""
-    return [
-        one
-        for one in known
-        if SpecifierSet(one.torch).contains(torch, prereleases=True) and not cpu_flags & set(one.unless_cpu)
-    ]
-
-
-def marked(found: Sequence[Conformance], known: Sequence[KnownIssue]) -> list[Conformance]:
-    """What was found, with what was known of it.
+def marked(
+    found: Sequence[Conformance], known: Iterable[KnownIssue], *, torch: str, native: Isa
+) -> list[Conformance]:
+    """What was found with this version of torch, with what was known of it.
 
     A fault is known where issues explain all the values it is in. An issue has gone away where what it
     concerns was run, and nowhere is that fault.
     """
-    gone = _gone(found, known)
-    return [_marked(one, known, gone) for one in found]
+    issues = [one for one in known if SpecifierSet(one.torch).contains(torch, prereleases=True)]
+    gone = [
+        issue
+        for issue in issues
+        if not any(issue.concerns(one, native) and issue.explains(one) for one in found)
+    ]
+    return [_marked(one, [issue for issue in issues if issue.concerns(one, native)], gone) for one in found]
 
 
 def matching_nothing(known: Iterable[KnownIssue], operators: Iterable[str]) -> list[str]:
@@ -87,22 +85,13 @@ def matching_nothing(known: Iterable[KnownIssue], operators: Iterable[str]) -> l
     return [one.op for one in known if not any(fnmatchcase(name, one.op) for name in names)]
 
 
-def _gone(found: Sequence[Conformance], known: Sequence[KnownIssue]) -> list[KnownIssue]:
-    gone = []
-    for issue in known:
-        concerned = [one for one in found if issue.concerns(one) and one.verdict is not Verdict.UNSUPPORTED]
-        if concerned and not any(issue.explains(one) for one in concerned):
-            gone.append(issue)
-    return gone
+def _marked(one: Conformance, issues: Sequence[KnownIssue], gone: Sequence[KnownIssue]) -> Conformance:
+    explain = [issue for issue in issues if issue.explains(one)]
+    explained = {value for issue in explain for value in issue.explains(one)}
+    known = [issue.reason for issue in explain] if explained >= set(one.values) else []
+    away = [issue.reason for issue in issues if issue in gone]
+    return one.replace(known=_joined(known), gone=_joined(away))
 
 
-def _marked(one: Conformance, known: Sequence[KnownIssue], gone: Sequence[KnownIssue]) -> Conformance:
-    if one.verdict is Verdict.UNSUPPORTED:
-        return one
-    away = dict.fromkeys(issue.reason for issue in gone if issue.concerns(one))
-    one = one.replace(gone="; ".join(away) or None)
-    said = {issue.reason: issue.explains(one) for issue in known if issue.concerns(one)}
-    explained = {value for values in said.values() for value in values}
-    if not explained.issuperset(one.values):
-        return one
-    return one.replace(known="; ".join(reason for reason, values in said.items() if values) or None)
+def _joined(reasons: Iterable[str]) -> str | None:
+    return "; ".join(dict.fromkeys(reasons)) or None

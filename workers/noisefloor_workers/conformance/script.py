@@ -34,7 +34,7 @@ def script(operator: Operator, case: Case, *, engine: Engine, isa: Isa) -> str:
     lines += [
         f"step, zero = {step}, {posed.zero_point}  # of the output",
         f"runs = [{operator.call} for _ in range({RUNS})]",
-        f"exact = {operator.formula} / step + zero  # before rounding, float64",
+        f"exact = ({operator.formula}) / step + zero  # before rounding, float64",
     ]
     if math.isfinite(posed.exact.high):
         lines += [f"exact = exact.clamp({posed.exact.low!r}, {posed.exact.high!r})"]
@@ -51,8 +51,9 @@ def script(operator: Operator, case: Case, *, engine: Engine, isa: Isa) -> str:
     lines += [
         'print("torch", tuple(codes[0].shape), codes[0].flatten().tolist())',
         'print("exact", tuple(exact.shape), exact.flatten().tolist())',
-        "same = same and all(torch.equal(run, codes[0]) for run in codes)",
-        "off = (codes[0] - exact).abs().max().item() if exact.numel() else 0.0",
+        "shaped = codes[0].shape == exact.shape",
+        "same = same and shaped and all(torch.equal(run, codes[0]) for run in codes)",
+        "off = (codes[0] - exact).abs().max().item() if shaped and exact.numel() else 0.0",
         f'print("furthest apart, steps:", off, "(rounding is {most:g} at most)")',
         f"raise SystemExit(int(not same or off > {most:g}))",
     ]

@@ -65,6 +65,7 @@ def grid_cases(name: str, quick: bool) -> Iterable[Case]:  # noqa: FBT001 - as a
         sizes = {"batch": (batch,), "channels": (3,), "image": (height, width), "out": (rows, columns)}
         yield Case(op=name, sizes=sizes, values=values)
     usual = {"batch": (2,), "channels": (3,), "image": (4, 6), "out": (3, 9)}
+    yield Case(op=name, sizes={**usual, "batch": (0,)})
     yield Case(op=name, sizes=usual, layout="strided")
     yield Case(op=name, sizes=usual, layout="channels_last")
 

@@ -26,6 +26,7 @@ def cases(quick: bool) -> Iterable[Case]:  # noqa: FBT001 - as an operator's `ca
     for (batch, lengths), values in product(SIZES if quick else SIZES + LARGER, VALUES):
         yield Case(op=NAME, sizes={"batch": batch, "lengths": lengths}, values=values)
     yield Case(op=NAME, sizes={"batch": (2,), "lengths": (4, 8, 5)}, layout="strided")
+    yield Case(op=NAME, sizes={"batch": (2, 3), "lengths": (3, 16, 4)}, layout="channels_last")
 
 
 def pose(case: Case) -> Posed:

@@ -29,7 +29,7 @@ def cases(name: str, quick: bool, *, shapes: tuple[Shape, ...]) -> Iterable[Case
     del quick
     for shape, values in product(shapes, VALUES):
         yield Case(op=name, sizes={"shape": shape}, values=values)
-    deepest = max(shapes, key=len)
+    deepest = max(shapes, key=lambda shape: (len(shape), min(shape)))
     yield Case(op=name, sizes={"shape": deepest}, layout="strided")
     if len(deepest) > 3:  # noqa: PLR2004 - an image has channels
         yield Case(op=name, sizes={"shape": deepest}, layout="channels_last")
@@ -82,15 +82,20 @@ def _moved(
     empty: bool = True,
     truths: bool = False,
     title: str = "",
+    plain: str = "",
 ) -> Operator:
-    """An operator that is the same expression on quantized tensors, on codes and on real values."""
-    shapes = (EMPTY + (1,) * (len(shapes[0]) - 2), *shapes) if empty else shapes
+    """An operator that is the same expression on quantized tensors, on codes and on real values.
+
+    Or there is a `plain` one, for the latter two.
+    """
+    plain = plain or expression
+    shapes = (EMPTY + (4,) * (len(shapes[0]) - 2), *shapes) if empty else shapes
     return Operator(
         name=title or name,
         call=expression,
-        formula=re.sub(r"\b([xy])\b", r"\1_real", expression) + (".double()" if truths else ""),
+        formula=re.sub(r"\b([xy])\b", r"\1_real", plain) + (".double()" if truths else ""),
         cases=partial(cases, title or name, shapes=shapes),
-        pose=partial(pose, on_codes=expression, least_dims=min(map(len, shapes)), truths=truths),
+        pose=partial(pose, on_codes=plain, least_dims=min(map(len, shapes)), truths=truths),
         covers=(name,),
     )
 
@@ -112,7 +117,11 @@ OPERATORS = (
     _moved("aten::index_select", "x.index_select(-1, places)"),
     _moved("aten::masked_fill_.Scalar", "x.clone().masked_fill_(mask, value)", title="aten::masked_fill_"),
     _moved("aten::fill_.Scalar", "x.clone().fill_(value)", title="aten::fill_"),
-    _moved("aten::_index_put_impl_", "x.clone().index_put_((mask,), torch.tensor(value))"),
+    _moved(
+        "aten::_index_put_impl_",
+        "torch.ops.aten._index_put_impl_(x.clone(), [mask], torch.tensor(value))",
+        plain="x.index_put((mask,), torch.tensor(value).double())",
+    ),
     _moved("aten::sort.stable", "x.sort(-1, descending=True)[0]"),
     _moved("aten::topk", "x.topk(2, -1)[0]"),
     _moved("aten::max", "x.max()", empty=False),

@@ -28,10 +28,23 @@ def linear_cases(name: str, quick: bool) -> Iterable[Case]:  # noqa: FBT001 - as
     return (case for case in linear.cases(name, quick) if not case.weight_zero_point)
 
 
-def convolution_cases(name: str, quick: bool, *, dims: int) -> Iterable[Case]:  # noqa: FBT001
-    """Those of convolutions, with weights that are symmetric."""
+def convolution_cases(
+    name: str,
+    quick: bool,  # noqa: FBT001 - as an operator's `cases`
+    *,
+    dims: int,
+    empty: bool | None = None,
+) -> Iterable[Case]:
+    """Those of convolutions, with weights that are symmetric; of empty batches alone, or of none."""
     found = convolution.cases(name, quick, dims=dims, transposed=False)
-    return (case for case in found if not case.weight_zero_point)
+    symmetric = (case for case in found if not case.weight_zero_point)
+    return (case for case in symmetric if empty is None or (case.sizes["batch"] == (0,)) == empty)
+
+
+def elementwise_cases(name: str, quick: bool, *, strided: bool) -> Iterable[Case]:  # noqa: FBT001
+    """Those of two tensors, of which each is strided, or none is."""
+    found = elementwise.cases(name, quick)
+    return (case for case in found if (case.layout == "strided") == strided)
 
 
 def pose_linear(case: Case, *, relu: bool, binary: str, output: Output) -> Posed:
@@ -134,7 +147,9 @@ def _linear(suffix: str, *, relu: bool = False, binary: str = "", output: Output
     )
 
 
-def _convolution(kind: str, suffix: str, dims: int, *, relu: bool = False, binary: str = "") -> Operator:
+def _convolution(
+    kind: str, suffix: str, dims: int, *, relu: bool = False, binary: str = "", empty: bool | None = None
+) -> Operator:
     name = f"onednn::{kind}" + (".binary" if binary else "")
     how = "stride, padding, dilation, groups"
     packed = f"torch.ops.onednn.qconv_prepack(w, w_scale, x_scale, x_zero, {how}, None)"
@@ -154,20 +169,21 @@ def _convolution(kind: str, suffix: str, dims: int, *, relu: bool = False, binar
         name=title,
         call=call,
         formula=f"{formula}.relu()" if relu else formula,
-        cases=partial(convolution_cases, title, dims=dims),
+        cases=partial(convolution_cases, title, dims=dims, empty=empty),
         pose=partial(pose_convolution, relu=relu, add=bool(binary)),
         engines=ENGINES,
     )
 
 
-def _elementwise(kind: str, combine: Combine, formula: str, *, relu: bool = False) -> Operator:
+def _elementwise(kind: str, combine: Combine, formula: str, *, relu: bool = False, strided: bool) -> Operator:
     name = f"onednn::{kind}.tensor"
+    title = f"{name} (strided)" if strided else name
     two = "a, a_scale, a_zero, b, b_scale, b_zero"
     return Operator(
-        name=name,
+        name=title,
         call=f"torch.ops.onednn.{kind}.tensor({two}, scale, zero_point, torch.uint8)",
         formula=formula,
-        cases=partial(elementwise.cases, name),
+        cases=partial(elementwise_cases, title, strided=strided),
         pose=partial(pose_elementwise, combine=combine, relu=relu),
         engines=ENGINES,
     )
@@ -182,14 +198,18 @@ OPERATORS = (
     _linear("add", binary="add"),
     _linear("add, relu", binary="add", relu=True),
     _convolution("qconv_pointwise", "2d", 2),
-    _convolution("qconv1d_pointwise", "", 1),
+    _convolution("qconv1d_pointwise", "", 1, empty=False),
+    _convolution("qconv1d_pointwise", "empty batch", 1, empty=True),
     _convolution("qconv2d_pointwise", "relu", 2, relu=True),
     _convolution("qconv3d_pointwise", "", 3),
     _convolution("qconv2d_pointwise", "sum", 2, binary="sum"),
     _convolution("qconv2d_pointwise", "sum, relu", 2, binary="sum", relu=True),
-    _elementwise("qadd", torch.add, "a_real + b_real"),
-    _elementwise("qadd_relu", torch.add, "(a_real + b_real).relu()", relu=True),
-    _elementwise("qmul", torch.mul, "a_real * b_real"),
+    *(_elementwise("qadd", torch.add, "a_real + b_real", strided=strided) for strided in (False, True)),
+    *(
+        _elementwise("qadd_relu", torch.add, "(a_real + b_real).relu()", relu=True, strided=strided)
+        for strided in (False, True)
+    ),
+    *(_elementwise("qmul", torch.mul, "a_real * b_real", strided=strided) for strided in (False, True)),
     Operator(
         name="onednn::qbatch_norm2d",
         call=(

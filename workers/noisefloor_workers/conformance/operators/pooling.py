@@ -25,7 +25,7 @@ GRID: tuple[Sizes, ...] = (
     {"stride": (1, 2, 3), "kernel": (2, 3, 2)},
     {"padding": (1, 1, 1)},
     {"padding": (1, 1, 0), "kernel": (2, 3, 3), "stride": (1, 1, 2)},
-    {"dilation": (1, 2, 1)},
+    {"dilation": (1, 1, 2)},
     {"image": (2, 2, 2)},
     {"image": (1, 1, 1), "kernel": (1, 1, 1)},
 )

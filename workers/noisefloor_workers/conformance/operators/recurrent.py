@@ -48,7 +48,7 @@ def quantized(x, high):
     return ((x / scale).round() + zero).clamp(0, high).sub(zero) * scale
 
 
-def step(kind, x, h, c):
+def moment(kind, x, h, c):
     if kind == "lstm":
         i, f, g, o = (x + h).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
@@ -65,7 +65,7 @@ def direction(kind, high, x, h, c, w, v, b, d):
     x = torch.nn.functional.linear(quantized(x, high), w, b)
     for at in x:
         gates = torch.nn.functional.linear(quantized(h, high), v, d)
-        h, c = step(kind, at, gates, c if kind == "lstm" else h)
+        h, c = moment(kind, at, gates, c if kind == "lstm" else h)
         outputs.append(h)
     return torch.stack(outputs), h, c
 
