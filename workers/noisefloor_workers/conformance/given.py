@@ -82,8 +82,8 @@ def _defined(prelude: str) -> dict[str, object]:
     return names
 
 
-def is_exact(given: Tensor) -> bool:
-    """Whether a tensor is of indices or truths, which have no value in float64 of their own."""
+def is_whole(given: Tensor) -> bool:
+    """Whether a tensor is of integers or truths, which the formula takes as they are."""
     return not given.is_floating_point()
 
 
@@ -104,7 +104,7 @@ def reals(givens: Givens) -> dict[str, object]:
     for name, given in givens.items():
         if isinstance(given, Quantized):
             found[f"{name}_real"] = given.centred.double() * given.scales
-        elif isinstance(given, Tensor) and not is_exact(given):
+        elif isinstance(given, Tensor) and not is_whole(given):
             found[f"{name}_real"] = given.double()
         elif given is None:
             found[f"{name}_real"] = None

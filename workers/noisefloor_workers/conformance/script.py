@@ -8,7 +8,7 @@ from torch import Tensor
 from noisefloor.contract.conformance import Case
 from noisefloor.contract.lane import Engine, Isa
 from noisefloor_workers.conformance.examine import RUNS
-from noisefloor_workers.conformance.given import Given, Quantized, is_exact
+from noisefloor_workers.conformance.given import Given, Quantized, is_whole
 from noisefloor_workers.conformance.operators.operator import Operator
 from noisefloor_workers.lanes.isa import cap_variables
 
@@ -70,7 +70,7 @@ def _given(name: str, given: Given) -> list[str]:
         ]
     if isinstance(given, Tensor):
         line = f"{name} = {_tensor(given)}"
-        return [line] if is_exact(given) else [line, f"{name}_real = {name}.double()"]
+        return [line] if is_whole(given) else [line, f"{name}_real = {name}.double()"]
     if given is None:
         return [f"{name} = {name}_real = None"]
     return [f"{name} = {given!r}"]

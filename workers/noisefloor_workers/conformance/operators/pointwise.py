@@ -70,35 +70,39 @@ def pose_linear(case: Case, *, relu: bool, binary: str, output: Output) -> Posed
 def pose_convolution(case: Case, *, relu: bool, add: bool) -> Posed:
     """X [batch, in, *image]; w [out, in / groups, *kernel]; `added` as the output, in channels last."""
     found = convolution.pose(case, relu=relu, add=add)
-    x, w, summed = (found.givens.get(name) for name in ("x", "w", "added"))
-    if not isinstance(x, Quantized) or not isinstance(w, Quantized):
-        raise TypeError("a convolution is given x and w")
-    givens: dict[str, Given] = {**found.givens, **_plain("x", x), **_weight(w, len(w.codes))}
-    if isinstance(summed, Quantized):
-        givens |= _plain("added", replace(summed, layout="channels_last"))
+    w = _quantized(found, "w")
+    givens: dict[str, Given] = {
+        **found.givens,
+        **_plain("x", _quantized(found, "x")),
+        **_weight(w, len(w.codes)),
+    }
+    if add:
+        givens |= _plain("added", replace(_quantized(found, "added"), layout="channels_last"))
     return _codes(replace(found, givens=givens))
 
 
 def pose_elementwise(case: Case, *, combine: Combine, relu: bool) -> Posed:
     """A and b of one shape."""
     found = elementwise.pose(case, combine=combine, relu=relu)
-    a, b = found.givens["a"], found.givens["b"]
-    if not isinstance(a, Quantized) or not isinstance(b, Quantized):
-        raise TypeError("two tensors are given")
-    return _codes(replace(found, givens={**found.givens, **_plain("a", a), **_plain("b", b)}))
+    two = {**_plain("a", _quantized(found, "a")), **_plain("b", _quantized(found, "b"))}
+    return _codes(replace(found, givens={**found.givens, **two}))
 
 
 def pose_batch_norm(case: Case) -> Posed:
     """X [batch, channels, height, width]."""
     found = norm.pose(case, kind="batch", relu=False)
-    x = found.givens["x"]
-    if not isinstance(x, Quantized):
-        raise TypeError("a batch norm is given x")
-    return _codes(replace(found, givens={**found.givens, **_plain("x", x)}))
+    return _codes(replace(found, givens={**found.givens, **_plain("x", _quantized(found, "x"))}))
 
 
 def _codes(found: Posed) -> Posed:
     return replace(found, form="codes")
+
+
+def _quantized(found: Posed, name: str) -> Quantized:
+    given = found.givens[name]
+    if not isinstance(given, Quantized):
+        raise TypeError(f"{name} is no quantized tensor")
+    return given
 
 
 def _plain(name: str, given: Quantized) -> Givens:

@@ -25,7 +25,8 @@ Precision = Literal["eight_bit", "reduce_range", "float16"]
 # The gates are in float32, each a few units in its last place off; a code that is off moves them by hundreds
 STEP = 2.0**-16
 BOUND_LSB = 1.0
-SMALL = 2.0**-4
+# of weights that leave gates half open: what a drawn scale is multiplied with, and the scale in float16
+SMALL, HALF_SCALE = 2.0**-4, 2.0**-9
 BIAS_STEPS = 64
 SIZES = (
     # time, batch, inputs, hidden
@@ -137,7 +138,7 @@ def _cell(draw: Draw, rows: int, width: int, *, precision: Precision) -> Part:
     """A weight [rows, width], small enough to leave the gates half open, and its bias [rows]."""
     w = linear.weight(draw, (rows, width))
     if precision == "float16":
-        w = Quantized(codes=w.codes, scale=SMALL, zero_point=0)
+        w = Quantized(codes=w.codes, scale=HALF_SCALE, zero_point=0)
     else:
         scale = w.scale * SMALL if isinstance(w.scale, float) else tuple(one * SMALL for one in w.scale)
         w = linear.weight_under(draw, replace(w, scale=scale), reduce_range=precision == "reduce_range")
