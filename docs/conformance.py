@@ -38,7 +38,7 @@ def page(found: Sequence[Conformance]) -> str:
     vnni = "with" if VNNI in cpu_flags() else "without"
     where = (
         f"Measured with torch {torch.__version__}, oneDNN {here.onednn}, on {here.cpu} "
-        f"({here.isa}, {vnni} VNNI). {SATURATION}\n"
+        f"({here.isa}, {vnni} VNNI).\n\n{SATURATION}\n"
     )
     parts = [HEAD, where, *_tables(found), "\n## Deviations\n", *_deviations(found), *_registered()]
     return "\n".join(parts)
@@ -57,15 +57,16 @@ def _tables(found: Sequence[Conformance]) -> Iterator[str]:
 
 def _deviations(found: Sequence[Conformance]) -> Iterator[str]:
     """Each fault once: engines and caps that fail in the same smallest case stand together."""
-    alike: dict[tuple[str, Verdict, str | None, str], list[Conformance]] = {}
+    alike: dict[tuple[str, Verdict, str], list[Conformance]] = {}
     for one in found:
         if one.verdict.is_fault:
             smallest = one.case.model_dump_json() if one.case else ""
-            alike.setdefault((one.op, one.verdict, one.known, smallest), []).append(one)
-    for (op, verdict, known, _case), faults in alike.items():
+            alike.setdefault((one.op, one.verdict, smallest), []).append(one)
+    for (op, verdict, _smallest), faults in alike.items():
         engines = list(dict.fromkeys(one.engine for one in faults))
         yield f"### {op}: {verdict} on {', '.join(engines)}\n"
-        yield f"{known[:1].upper()}{known[1:]}.\n" if known else "Not known.\n"
+        reasons = dict.fromkeys(one.known or "not known" for one in faults)
+        yield "\n".join(f"{reason[:1].upper()}{reason[1:]}.\n" for reason in reasons)
         for engine in engines:
             here = [one for one in faults if one.engine == engine]
             caps = ", ".join(one.isa for one in here)

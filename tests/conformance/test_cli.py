@@ -62,7 +62,7 @@ def test_more_that_is_known_is_read_from_a_file(tmp_path: Path) -> None:
     """One that is misspelt is named; a fault that is not there has gone away."""
     known = tmp_path / "known.yaml"
     issue = {"engine": list(ENGINES), "torch": ">=2", "reason": "relu was upside down"}
-    known.write_text(json.dumps([{**issue, "op": "aten::relu"}, {**issue, "op": "aten::reul"}]))
+    known.write_text(json.dumps([{**issue, "op": ["aten::relu", "aten::reul"]}]))
     ended = run("--op", "aten::relu", "--quick", "--isa", "native", "--engine", ENGINES[0], "--known", known)
     assert ended.returncode == 0
     assert f"aten::relu on {ENGINES[0]}, native: gone: relu was upside down" in ended.stdout
@@ -73,7 +73,10 @@ def test_more_that_is_known_is_read_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- {op: relu, engine: [fbgem], torch: '>=2', reason: why}", "0.engine.0: Input should be 'qnnpack'"),
+        (
+            "- {op: [relu], engine: [fbgem], torch: '>=2', reason: why}",
+            "0.engine.0: Input should be 'qnnpack'",
+        ),
         ("- [", "is not YAML or JSON"),
         (None, "cannot be read"),
     ],

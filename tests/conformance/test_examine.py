@@ -124,6 +124,17 @@ def test_an_output_of_another_form_is_wrong(change: Callable[[Tensor], Tensor], 
     assert said in outcome.reason
 
 
+def test_floats_where_codes_should_be_are_wrong() -> None:
+    operator = OPERATORS["onednn::qadd.tensor"]
+    case = Case(op=operator.name, sizes={"shape": (2, 3)})
+    outcome = examine(operator, case, kernel=lambda _: torch.zeros(2, 3))
+    assert outcome is not None
+    assert (outcome.verdict, outcome.reason) == (
+        Verdict.WRONG,
+        "it is of floats, and should be of codes",
+    )
+
+
 def test_a_float_output_that_is_not_a_number_is_wrong() -> None:
     operator = OPERATORS["quantized::linear_dynamic"]
     case = CASE.replace(op=operator.name)

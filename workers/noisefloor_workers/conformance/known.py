@@ -32,11 +32,11 @@ def _fault(verdict: Verdict) -> Verdict:
 class KnownIssue(Value):
     """A deviation that is accepted, wherever all that is said here is so.
 
-    `op` is a glob; no `isa` is each, no `values` are all. What runs uncapped counts as under the cap that its
+    `op` are globs; no `isa` is each, no `values` are all. What runs uncapped counts as under the cap that its
     processor amounts to, as `native_level` has it.
     """
 
-    op: Text
+    op: Annotated[tuple[Text, ...], Field(min_length=1)]
     engine: Annotated[tuple[Engine, ...], Field(min_length=1)]
     isa: tuple[Isa, ...] = ()
     torch: Annotated[Text, AfterValidator(_specifier)]
@@ -50,7 +50,9 @@ class KnownIssue(Value):
         """Whether this operator, engine and cap are meant, and it ran."""
         isa = native if one.isa == "native" else one.isa
         here = one.engine in self.engine and (not self.isa or isa in self.isa)
-        return here and one.verdict is not Verdict.UNSUPPORTED and fnmatchcase(one.op, self.op)
+        return (
+            here and one.verdict is not Verdict.UNSUPPORTED and any(fnmatchcase(one.op, op) for op in self.op)
+        )
 
     def explains(self, one: Conformance) -> tuple[Values, ...]:
         """The values in which this is the fault that was found."""
@@ -82,7 +84,8 @@ def marked(
 def matching_nothing(known: Iterable[KnownIssue], operators: Iterable[str]) -> list[str]:
     """The globs that are no operator's: most likely they are misspelt."""
     names = list(operators)
-    return [one.op for one in known if not any(fnmatchcase(name, one.op) for name in names)]
+    globs = [op for one in known for op in one.op]
+    return [op for op in globs if not any(fnmatchcase(name, op) for name in names)]
 
 
 def _marked(one: Conformance, issues: Sequence[KnownIssue], gone: Sequence[KnownIssue]) -> Conformance:

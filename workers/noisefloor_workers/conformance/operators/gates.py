@@ -54,11 +54,11 @@ def _linear(x: Tensor, part: Part, high: int | None) -> Tensor:
     w, b = part
     if high is None:
         return x @ (w.centred * w.scales).T + b.double()
-    codes, scale = _dynamic(x, high)
+    codes, scale = dynamic(x, high)
     return oracle.linear(codes, w.centred) * (scale * w.scales.flatten()) + b.double()
 
 
-def _dynamic(x: Tensor, high: int) -> tuple[Tensor, float]:
+def dynamic(x: Tensor, high: int) -> tuple[Tensor, float]:
     """Codes less their zero point, int64, and the scale; InvalidCase where a code might be another."""
     low, top = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     if low == top:
