@@ -15,8 +15,10 @@ from noisefloor.contract.conformance import Verdict
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import CellResult
 from noisefloor_workers.conformance.given import Givens
+from noisefloor_workers.conformance.known import KnownIssue
 from noisefloor_workers.conformance.operators import OPERATORS
 from noisefloor_workers.conformance.operators.operator import Operator
+from noisefloor_workers.runner import kernels
 from noisefloor_workers.runner.messages import CellFinished, ShardTask, Step
 from noisefloor_workers.runner.supervisor import Runner
 from noisefloor_workers.runner.walk import walk
@@ -101,12 +103,32 @@ def test_an_operator_of_another_version_of_the_suite_is_unsupported() -> None:
     assert result.reason == "operator quantized::new_one is not part of this worker's conformance suite"
 
 
-def test_a_wrong_kernel_has_a_script_and_its_worst_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_ten(givens: Givens) -> torch.Tensor:
-        right = LINEAR.run(givens)
-        codes = (right.int_repr().int() + 10).clamp(max=255).to(torch.uint8)
-        return torch._make_per_tensor_quantized_tensor(codes, right.q_scale(), right.q_zero_point())
+def off_by_ten(givens: Givens) -> torch.Tensor:
+    right = LINEAR.run(givens)
+    codes = (right.int_repr().int() + 10).clamp(max=255).to(torch.uint8)
+    return torch._make_per_tensor_quantized_tensor(codes, right.q_scale(), right.q_zero_point())
 
+
+@pytest.mark.parametrize(
+    ("op", "verdict", "known"),
+    [
+        (LINEAR.name, "wrong", "ten too many"),
+        (LINEAR.name, "crashes", None),
+        ("quantized::add", "wrong", None),
+    ],
+)
+def test_a_fault_that_is_known_says_why_and_no_other_is_known_to_have_gone(
+    monkeypatch: pytest.MonkeyPatch, op: str, verdict: str, known: str | None
+) -> None:
+    values = {"op": [op], "engine": [HERE[0]], "torch": ">=2", "verdict": [verdict], "reason": "ten too many"}
+    monkeypatch.setattr(kernels, "ours", lambda: (KnownIssue.model_validate(values),))
+    plant(monkeypatch, off_by_ten)
+    found = walked(task(LINEAR.name, HERE[0]))[HERE[0]].conformance
+    assert found is not None
+    assert (found.verdict, found.known, found.gone) == (Verdict.WRONG, known, None)
+
+
+def test_a_wrong_kernel_has_a_script_and_its_worst_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, off_by_ten)
     (result,) = walked(task(LINEAR.name, HERE[0])).values()
     found = result.conformance

@@ -37,7 +37,7 @@ def names(document: dict[str, Any]) -> list[str | None]:
 
 
 def test_a_glob_becomes_a_cell_for_each_operator() -> None:
-    document = operators("cat*", "aten::relu")
+    document = operators("quantized::cat*", "aten::relu")
     assert names(document) == ["quantized::cat", "quantized::cat_relu", "aten::relu"]
     assert plan.count(JobSpec.model_validate(document)) == 3
 
@@ -48,7 +48,7 @@ def test_every_operator_is_named_by_a_star_and_by_itself_alone() -> None:
 
 
 def test_each_operator_is_a_shard() -> None:
-    document = operators("cat*", lanes={"engine": ["x86", "fbgemm"], "isa": ["native", "avx2"]})
+    document = operators("quantized::cat*", lanes={"engine": ["x86", "fbgemm"], "isa": ["native", "avx2"]})
     shards = list(plan.shards(plan.cells(JobSpec.model_validate(document))))
     assert [(shard.cells[0].subject.label, shard.isa, len(shard.cells)) for shard in shards] == [
         ("quantized::cat", "native", 2),

@@ -74,9 +74,20 @@ class Conformance(Value):
         default=0.0, description="of the elements of the cases that ran"
     )
     reason: LongText | None = None
-    known: Text | None = Field(default=None, description="why the fault is accepted, where it is")
     case: Case | None = Field(default=None, description="the smallest case that was found to fail")
     script: LongText | None = Field(default=None, description="shows the fault; needs torch alone")
+    values: tuple[Values, ...] = Field(default=(), description="of the cases that are at fault")
+    known: LongText | None = Field(
+        default=None, description="why the fault is accepted; null where it is new"
+    )
+    gone: LongText | None = Field(
+        default=None, description="the known issue that says it is at fault, though it is not any more"
+    )
+
+    @property
+    def is_new_fault(self) -> bool:
+        """Whether a gate fails."""
+        return self.verdict.is_fault and self.known is None
 
     @property
     def summary(self) -> str:

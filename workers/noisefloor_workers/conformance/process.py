@@ -53,6 +53,7 @@ class Process:
         self._case_s = case_s
         self._running: Running | None = None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._said_before = 0
         self._answered = False
         self._limit_s = START_S
 
@@ -68,6 +69,7 @@ class Process:
     def ask(self, question: Question) -> Answer:
         """The answer; Crashed where the process dies of the question, SuiteError where it never worked."""
         process = self._running or self._start()
+        self._said_before = self._stderr.seek(0, os.SEEK_END)
         try:
             stdin = _pipe(process.stdin)
             stdin.write(line(question))
@@ -124,7 +126,7 @@ class Process:
         code = process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - TAIL_BYTES))
+        self._stderr.seek(max(self._said_before, size - TAIL_BYTES))
         tail = self._stderr.read().decode("utf-8", "replace").replace("\0", "").strip()
         return f"the process ended with {how}" + (f"; it said: {tail}" if tail else "")
 

@@ -39,7 +39,7 @@ def conform(
     wanted: Wanted, say: Callable[[str], None], *, command: Sequence[str] = COMMAND
 ) -> Iterator[Conformance]:
     """Each operator × engine × cap as it is done; SuiteError where there is no verdict to give."""
-    known: dict[str, Case] = {}
+    shrunk: dict[str, Case] = {}
     for isa in wanted.isas:
         here = isa in machine_isas()
         with Process(isa if here else "native", command=command) as process:
@@ -49,7 +49,7 @@ def conform(
                         has = f"isa {isa} is above this machine; it has: {', '.join(machine_isas())}"
                         yield _unsupported(listed, engine, isa, has)
                         continue
-                    for said in examined(process, listed, engine, known):
+                    for said in examined(process, listed, engine, shrunk):
                         if isinstance(said, Conformance):
                             yield said
                         else:
@@ -65,11 +65,11 @@ def listing(process: Process, *, op: str, quick: bool) -> tuple[Listed, ...]:
 
 
 def examined(
-    process: Process, listed: Listed, engine: Engine, known: dict[str, Case]
+    process: Process, listed: Listed, engine: Engine, shrunk: dict[str, Case]
 ) -> Iterator[str | Conformance]:
     """One operator on one engine: what is being done, and at last what was found.
 
-    `known` keeps what was shrunk before, on other engines too: it is where shrinking begins.
+    `shrunk` keeps the smallest cases so far, of other engines too: one that fails here is taken as it is.
     """
     if engine not in listed.engines:
         yield _unsupported(listed, engine, process.isa, f"its engines are: {', '.join(listed.engines)}")
@@ -88,25 +88,25 @@ def examined(
     fault = to_shrink(ran)
     if fault is not None:
         yield f"{where}: making a case that is at fault smaller"
-        found = _shrunk(process, found, fault, known)
+        found = _made_small(process, found, fault, shrunk)
     yield found
 
 
-def _shrunk(
-    process: Process, found: Conformance, fault: tuple[Case, Outcome], known: dict[str, Case]
+def _made_small(
+    process: Process, found: Conformance, fault: tuple[Case, Outcome], shrunk: dict[str, Case]
 ) -> Conformance:
     case, failed = fault
-    known_key = f"{found.op} {failed.verdict} {case.values}"
+    key = f"{found.op} {failed.verdict} {case.values}"
 
     def fails(smaller: Case) -> bool:
         outcome = _outcome(process, smaller, found.engine)
         return isinstance(outcome, Outcome) and outcome.verdict is failed.verdict
 
     tries = CRASH_TRIES if failed.verdict is Verdict.CRASHES else TRIES
-    # what failed on another engine is most often small here too
-    before = known.get(known_key)
-    smallest = shrink(before if before is not None and fails(before) else case, fails, tries=tries)
-    known.setdefault(known_key, smallest)
+    # what is smallest on another engine, or under another cap, is taken here too where it fails
+    before = shrunk.get(key)
+    smallest = before if before is not None and fails(before) else shrink(case, fails, tries=tries)
+    shrunk.setdefault(key, smallest)
     written = process.ask(Write(case=smallest, engine=found.engine))
     script = written.script if isinstance(written, Written) else None
     return found.replace(case=smallest, script=script)

@@ -10,11 +10,13 @@ from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import WRONG_CASES, CellResult, CellTask, Measurement
 from noisefloor.contract.scheme import ORACLE
 from noisefloor.identity import canonical, digest
+from noisefloor_workers.conformance.known import marked, ours
 from noisefloor_workers.conformance.messages import Listed
 from noisefloor_workers.conformance.process import Process
 from noisefloor_workers.conformance.suite import examined, listing
 from noisefloor_workers.lanes.engine import Unsupported
 from noisefloor_workers.lanes.environment import environment
+from noisefloor_workers.lanes.isa import native_level
 from noisefloor_workers.runner.fork import ForkedProcess
 from noisefloor_workers.runner.messages import (
     CellFinished,
@@ -30,7 +32,7 @@ from noisefloor_workers.runner.outcome import ended_by
 def walk_kernels(task: ShardTask, op: str) -> Iterator[ChildEvent]:
     """Try an operator on each cell's engine once. What ends its process costs a case, not a cell."""
     yield SubjectStarted()
-    known: dict[str, Case] = {}
+    shrunk: dict[str, Case] = {}
     with ForkedProcess(task.isa) as process:
         for cell in task.cells:
             yield CellStarted(cell=cell.cell)
@@ -39,7 +41,7 @@ def walk_kernels(task: ShardTask, op: str) -> Iterator[ChildEvent]:
                 _require_plain(cell.lane)
                 listed = _listed(process, op, cell)
                 found: Conformance | None = None
-                for said in examined(process, listed, cell.lane.engine, known):
+                for said in examined(process, listed, cell.lane.engine, shrunk):
                     if isinstance(said, Conformance):
                         found = said
                     else:
@@ -67,18 +69,24 @@ def _listed(process: Process, op: str, cell: CellTask) -> Listed:
 
 
 def _result(cell: CellTask, listed: Listed, found: Conformance, duration_s: float) -> CellResult:
-    refused = found.verdict is Verdict.UNSUPPORTED
+    refused, here = found.verdict is Verdict.UNSUPPORTED, environment()
     return CellResult(
         cell=cell.cell,
         status=CellStatus.UNSUPPORTED if refused else CellStatus.DONE,
         reason=found.reason if refused else None,
-        environment=environment(),
+        environment=here,
         executed_engine=None if refused else cell.lane.engine,
         inputs_digest=digest(canonical([case.model_dump(mode="json") for case in listed.cases])),
         duration_s=duration_s,
         measurements=() if refused else _measurements(found),
-        conformance=found,
+        conformance=found.replace(known=_known(found, here.torch)),
     )
+
+
+def _known(found: Conformance, torch: str) -> str | None:
+    """Why the fault is accepted. That one has gone away is not for a cell to say: it may be on another's."""
+    (one,) = marked([found], ours(), torch=torch, native=native_level())
+    return one.known
 
 
 def _measurements(found: Conformance) -> tuple[Measurement, ...]:
