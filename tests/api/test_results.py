@@ -137,6 +137,17 @@ def test_kernels_that_were_measured_elsewhere_are_recorded_and_judged(api: httpx
     assert (one["job_id"], one["op"], one["verdict"]) == (pushed.json()["id"], "aten::relu", "wrong")
 
 
+def test_a_kernel_that_is_unsupported_now_is_missing_where_the_policy_compares(api: httpx.Client) -> None:
+    verdicts = []
+    for hour, verdict in ((1, "exact"), (2, "unsupported")):
+        git = {"branch": "main", "sha": f"{hour:040x}", "committed_at": f"2026-01-01T0{hour}:00:00Z"}
+        asked = operators("aten::relu", git=git, policy={"rules": {"max_drop_db": 0.5}})
+        told = found("0", op="aten::relu", verdict=verdict, reason="why")
+        pushed = api.post(RESULTS, json={"job": asked, "results": [told.model_dump(mode="json")]})
+        verdicts.append(pushed.json()["verdict"])
+    assert verdicts == ["pass", "regressed"]
+
+
 @pytest.mark.parametrize(
     ("job", "told", "field"),
     [
