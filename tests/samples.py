@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from noisefloor.contract.conformance import Conformance
+from noisefloor.contract.conformance import Verdict as KernelVerdict
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus, JobSpec
 from noisefloor.contract.measurement import CellResult, Environment, Measurement
@@ -34,6 +36,15 @@ def imported(factory: str, **changes: Any) -> dict[str, Any]:
     return job(subjects=[subject], **changes)
 
 
+def operators(*globs: str, mode: str = "quick", **changes: Any) -> dict[str, Any]:
+    """A job on operators that the conformance suite knows."""
+    document = {
+        "subjects": [{"conformance": glob} for glob in globs],
+        "schemes": [{"flow": "conformance", "mode": mode}],
+    }
+    return job(**{**document, **changes})
+
+
 def spec(**changes: Any) -> JobSpec:
     """The same, validated."""
     return JobSpec.model_validate(job(**changes))
@@ -54,3 +65,32 @@ def result(cell: str, sqnr_db: float | None = 41.5, **changes: Any) -> CellResul
         "measurements": (measurement,),
     }
     return CellResult(**{**values, **changes})
+
+
+def kernel(**changes: Any) -> Conformance:
+    """What was found of a kernel: exact on every case."""
+    values: dict[str, Any] = {
+        "op": "quantized::linear",
+        "engine": "x86",
+        "isa": "native",
+        "verdict": "exact",
+        "cases": 9,
+    }
+    return Conformance(**{**values, **changes})
+
+
+def found(cell: str, **changes: Any) -> CellResult:
+    """An operator's cell with what was found of its kernel."""
+    what = kernel(**changes)
+    measurement = Measurement(
+        edge="reference->true", metric="wrong_cases", figure=Figure.finite(what.wrong_cases)
+    )
+    refused = what.verdict is KernelVerdict.UNSUPPORTED
+    return CellResult(
+        cell=cell,
+        status=CellStatus.UNSUPPORTED if refused else CellStatus.DONE,
+        reason=what.reason if refused else None,
+        environment=ENVIRONMENT,
+        measurements=() if refused else (measurement,),
+        conformance=what,
+    )

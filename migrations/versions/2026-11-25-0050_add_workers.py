@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 Document = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
-revision = "0006_workers"
-down_revision = "0005_history"
+revision = "0007_workers"
+down_revision = "0006_conformance"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0007_procrastinate"
-down_revision = "0006_workers"
+revision = "0008_procrastinate"
+down_revision = "0007_workers"
 branch_labels = None
 depends_on = None
 

@@ -35,19 +35,21 @@ class Shard(Value):
 
 def count(spec: JobSpec) -> int:
     """How many cells a job has, without making them: a job of 10⁹ costs nothing to refuse."""
-    return sum(len(_schemes(spec, subject)) for subject in spec.subjects) * spec.lanes.count
+    each = (len(schemes(spec, subject)) * len(subject.each) for subject in spec.subjects)
+    return sum(each) * spec.lanes.count
 
 
 def cells(spec: JobSpec) -> Iterator[Cell]:
     """Every cell. Lanes vary fastest, so that neighbours share a calibration."""
     ordinal = 0
     lanes = spec.lanes.each()
-    for subject in spec.subjects:
+    each = ((subject, schemes(spec, given)) for given in spec.subjects for subject in given.each)
+    for subject, of_subject in each:
         for process in dict.fromkeys(map(_process, lanes)):
             together = [lane for lane in lanes if _process(lane) == process]
-            for scheme in _schemes(spec, subject):
+            for scheme in of_subject:
                 for lane in together:
-                    yield Cell(ordinal=ordinal, subject=subject.subject, scheme=scheme, lane=lane)
+                    yield Cell(ordinal=ordinal, subject=subject, scheme=scheme, lane=lane)
                     ordinal += 1
 
 
@@ -75,10 +77,11 @@ def repro(cell: Cell, *, limits: Limits, analysis: Analysis) -> str:
     return f"printf %s {shlex.quote(spec)} | noisefloor run -"
 
 
+def schemes(spec: JobSpec, subject: JobSubject) -> tuple[Scheme, ...]:
+    """The subject's own schemes, or else the job's."""
+    return spec.schemes if subject.schemes is None else subject.schemes
+
+
 def _process(lane: Lane) -> tuple[Isa, int, Device]:
     """What cells have in common that share a process."""
     return lane.isa, lane.threads, lane.device
-
-
-def _schemes(spec: JobSpec, subject: JobSubject) -> tuple[Scheme, ...]:
-    return spec.schemes if subject.schemes is None else subject.schemes

@@ -13,7 +13,7 @@ from tests.api.test_problems import json_values, problem
 from tests.ci.suites import suite
 from tests.conftest import serving
 from tests.measuring import TAKES_ALL, claimed, finish
-from tests.samples import job, result, small_data
+from tests.samples import found, job, kernel, operators, result, small_data
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import Layer, LayerReport
@@ -125,6 +125,52 @@ def test_results_that_are_not_those_of_the_job_are_named(
     assert field in [error["field"] for error in document["errors"]]
     assert message in document["detail"]
     assert api.get(JOBS).json()["items"] == []
+
+
+def test_kernels_that_were_measured_elsewhere_are_recorded_and_judged(api: httpx.Client) -> None:
+    told = found("0", op="aten::relu", verdict="wrong", wrong_cases=2)
+    document = {"job": operators("aten::relu"), "results": [told.model_dump(mode="json")]}
+    pushed = api.post(RESULTS, json=document)
+    assert pushed.status_code == 201, pushed.text
+    assert pushed.json()["verdict"] == "regressed"
+    (one,) = api.get("/v1/conformance").json()["items"]
+    assert (one["job_id"], one["op"], one["verdict"]) == (pushed.json()["id"], "aten::relu", "wrong")
+
+
+def test_a_kernel_that_is_unsupported_now_is_missing_where_the_policy_compares(api: httpx.Client) -> None:
+    verdicts = []
+    for hour, verdict in ((1, "exact"), (2, "unsupported")):
+        git = {"branch": "main", "sha": f"{hour:040x}", "committed_at": f"2026-01-01T0{hour}:00:00Z"}
+        asked = operators("aten::relu", git=git, policy={"rules": {"max_drop_db": 0.5}})
+        told = found("0", op="aten::relu", verdict=verdict, reason="why")
+        pushed = api.post(RESULTS, json={"job": asked, "results": [told.model_dump(mode="json")]})
+        verdicts.append(pushed.json()["verdict"])
+    assert verdicts == ["pass", "regressed"]
+
+
+@pytest.mark.parametrize(
+    ("job", "told", "field"),
+    [
+        (operators("aten::relu"), found("0"), "results.0.conformance.op"),
+        (
+            operators("aten::relu"),
+            found("0", op="aten::relu", engine="onednn"),
+            "results.0.conformance.engine",
+        ),
+        (operators("aten::relu"), found("0", op="aten::relu", isa="avx2"), "results.0.conformance.isa"),
+        (operators("aten::relu"), found("0").replace(conformance=None), "results.0.conformance"),
+        (operators("aten::relu"), found("0").replace(environment=None), "results.0.environment"),
+        (operators("aten::relu"), found("0").replace(measurements=()), "results.0.measurements"),
+        (job(), result("0", conformance=kernel()), "results.0.conformance"),
+        (operators("relus"), found("0"), "subjects.0.conformance"),
+    ],
+)
+def test_kernels_that_are_not_those_of_the_job_are_named(
+    api: httpx.Client, job: dict[str, Any], told: CellResult, field: str
+) -> None:
+    posted = api.post(RESULTS, json={"job": job, "results": [told.model_dump(mode="json")]})
+    document: Any = problem(posted, 422, "invalid-request")
+    assert any(error["field"].endswith(field) for error in document["errors"])
 
 
 def test_an_engine_that_no_column_holds_is_refused(api: httpx.Client) -> None:

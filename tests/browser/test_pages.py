@@ -13,13 +13,13 @@ from playwright.sync_api import Error as PlaywrightError
 from sqlalchemy import Engine
 from tests.conftest import NO_BROWSER, serving
 from tests.measuring import measure
-from tests.samples import ENVIRONMENT, job, result, small_data
+from tests.samples import ENVIRONMENT, found, job, operators, result, small_data
 from tests.service import LiveService
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import Layer, LayerReport
-from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.measurement import CellResult, Environment
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
 from noisefloor.store.session import open_engine, writing
@@ -181,6 +181,7 @@ def test_a_failing_job_leads_to_the_layers_of_its_cell(
     said = f"noisiest layer is {noisiest['name']}: {noisiest['local']['value']:.3f} dB on its own"
     assert said in concern.inner_text()
     concern.get_by_role("link", name="All layers").click()
+    page.wait_for_url("**/cells/*")
     table = page.locator("table.layers").first
     names = table.locator("tbody th").all_inner_texts()
     assert [name.split()[0] for name in names] == [layer["name"].split()[0] for layer in report["layers"]]
@@ -218,6 +219,7 @@ def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
 ) -> None:
     page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}")
     matrix_row(page, "float32->fake").locator("a.figure").first.click()
+    page.wait_for_url("**/series/*")
     key = page.url.rsplit("/", 1)[1]
     trends = live_service.http.get(f"/v1/projects/{PROJECT}/trends", params={"series": key}).json()
     points = trends["items"][0]["points"]
@@ -343,6 +345,7 @@ def test_a_change_of_environment_is_told_where_a_result_dropped(page: Page, quie
         assert expected in text
     assert re.search(r"Changed since the baseline:\s+torch 2.13.0 → 2.14.0", text)
     page.get_by_role("link", name="Trend").click()
+    page.wait_for_url("**/series/*")
     assert page.locator("svg.chart text.environment-label").all_text_contents() == ["E1"]
     assert page.locator(".changes li li").all_inner_texts() == ["torch 2.13.0 → 2.14.0"]
 
@@ -384,6 +387,114 @@ def test_older_jobs_are_one_link_away(page: Page, quiet: Quiet) -> None:
     log_in(page, quiet[0], "/projects/demo")
     page.get_by_role("link", name="Older jobs").click()
     assert page.locator("table.jobs th[scope=row] a").all_inner_texts() == ["job 1", "job 0"]
+
+
+SCRIPT = "import torch\nprint('two steps off')\n"
+FAULT = {
+    "verdict": "wrong",
+    "wrong_cases": 2,
+    "wrong_share": 0.25,
+    "max_lsb": 9,
+    "worst_db": -3.25,
+    "reason": HOSTILE,
+    "case": {"op": "aten::relu", "sizes": {"shape": [1, 2]}},
+    "script": SCRIPT,
+}
+
+
+def kernels(quiet: Quiet, *told: dict[str, Any], environment: Environment = ENVIRONMENT) -> str:
+    """A job on relu, its engines finding what is told of each in turn."""
+    engines = [*ENGINES, "qnnpack"][: len(told)]
+    answers = iter(zip(engines, told, strict=True))
+
+    def answer(cell: str) -> CellResult:
+        engine, changes = next(answers)
+        return found(cell, op="aten::relu", engine=engine, **changes).replace(environment=environment)
+
+    changes = operators("aten::relu", mode="full", lanes={"engine": engines})
+    return post(quiet, answer, **{name: changes[name] for name in ("subjects", "schemes", "lanes")})
+
+
+def test_the_grid_says_in_words_what_was_found_of_each_kernel(page: Page, quiet: Quiet) -> None:
+    known = {**FAULT, "known": "saturates"}
+    kernels(quiet, FAULT, {"verdict": "within_1_lsb"}, known, {"verdict": "crashes"})
+    log_in(page, quiet[0], "/conformance")
+    table = page.locator("table.kernels")
+    expect(table.locator("thead th")).to_have_text(["Operator", "qnnpack", "onednn", "x86", "fbgemm"])
+    expect(table.locator("tbody th")).to_have_text(["aten::relu"])
+    figures = "\N{MINUS SIGN}3.2 dB · 25.0 % · 9 LSB"
+    expect(table.locator("td.entry")).to_have_text(
+        ["crashes0.0 % · 0 LSB", f"wrong{figures}", "within 1 LSB", f"wrong, known{figures}"]
+    )
+    expect(page.locator(".facts")).to_contain_text("2.13.0")
+
+
+def test_a_fault_opens_to_its_script_its_figures_and_its_history(page: Page, quiet: Quiet) -> None:
+    kernels(quiet, {}, environment=ENVIRONMENT.replace(torch="2.12.1"))
+    kernels(quiet, FAULT)
+    log_in(page, quiet[0], "/conformance")
+    page.locator("td.entry.wrong a").click()
+    expect(page.locator("h1")).to_have_text("aten::relu on onednn, ISA cap native")
+    expect(page.get_by_label("Script that shows the fault")).to_have_text(SCRIPT)
+    facts = page.locator(".facts").inner_text()
+    for expected in ("25.0 %", "9 LSB", "-3.250 dB", "torch 2.13.0", HOSTILE):
+        assert expected in facts
+    expect(page.get_by_label("Command that reproduces")).to_contain_text("noisefloor run -")
+    rows = page.locator("table.points tbody tr").all_inner_texts()
+    assert [("wrong" in row, "2.13.0" in row, "exact" in row) for row in rows] == [
+        (True, True, False),
+        (False, False, True),
+    ]
+    page.locator("table.points th a").click()
+    expect(page.locator(".banner .word")).to_have_text("exact")
+
+
+def test_the_grid_is_narrowed_by_operator_and_torch(page: Page, quiet: Quiet) -> None:
+    kernels(quiet, {}, environment=ENVIRONMENT.replace(torch="2.12.1"))
+    kernels(quiet, FAULT)
+    log_in(page, quiet[0], "/conformance")
+    page.get_by_label("torch").select_option("2.12.1")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("td.entry")).to_have_text(["exact"])
+    page.get_by_label("Operator").fill("conv*")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator("main")).to_contain_text("Nothing was found on the full grid with torch 2.12.1")
+
+
+def test_a_job_on_operators_shows_their_grid_and_what_needs_attention(page: Page, quiet: Quiet) -> None:
+    refused = {"verdict": "unsupported", "reason": "its engines are: x86"}
+    job_id = kernels(quiet, FAULT, {}, refused)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    expect(page.locator(".banner .word")).to_have_text("regressed")
+    expect(page.locator("table.kernels caption")).to_have_text("1 wrong, 1 exact, 1 unsupported")
+    assert page.locator("table.matrix:not(.kernels)").count() == 0
+    concern = page.locator(".concern.regressed")
+    expect(concern).to_contain_text("wrong in 2 of 9 cases, 25.0% of the elements")
+    concern.get_by_role("link", name="What was found of the kernel").click()
+    expect(page.locator(".banner .word")).to_have_text("wrong")
+    page.get_by_role("link", name="wrong cases").click()
+    expect(page.locator(".facts")).to_contain_text("cases that are wrong")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_page_of_kernels_is_wider_than_its_window(
+    page: Page, quiet: Quiet, width: int, scheme: Any
+) -> None:
+    long = "with values: " + "extreme" * 40
+    job_id = kernels(quiet, *[{**FAULT, "reason": long, "script": "x = " + "1" * 400}] * 4)
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 800})
+    log_in(page, quiet[0], "/conformance")
+    kernel = page.locator("td.entry a").first.get_attribute("href") or ""
+    for address in ("/conformance", kernel, f"/projects/demo/jobs/{job_id}"):
+        page.goto(quiet[0] + address)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_nothing_tried_says_how_to_try(page: Page, quiet: Quiet) -> None:
+    log_in(page, quiet[0], "/conformance")
+    expect(page.locator("main")).to_contain_text("noisefloor submit examples/conformance.yaml")
 
 
 def test_an_empty_service_says_how_to_start(page: Page, quiet: Quiet) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.conformance.kernels import faults, right, valid, with_fault
+from tests.conformance.kernels import faults, output, right, valid, with_fault
 from torch import Tensor
 
 from noisefloor.contract.conformance import Case, Outcome, Verdict
@@ -55,12 +55,7 @@ def said_of(case: Case, change: Callable[[Tensor], Tensor]) -> tuple[Verdict, in
 
     def kernel(givens: Givens) -> Tensor:
         del givens
-        codes = change(posed.exact.codes.flatten()).reshape(posed.exact.codes.shape)
-        if not posed.quantized:
-            return (codes * posed.step).float()
-        return torch._make_per_tensor_quantized_tensor(
-            codes.to(torch.uint8), float(posed.step), posed.zero_point
-        )
+        return output(posed, change(posed.exact.codes.flatten()).reshape(posed.exact.codes.shape))
 
     outcome = examine(operator, case, kernel=kernel)
     assert outcome is not None
@@ -127,6 +122,17 @@ def test_an_output_of_another_form_is_wrong(change: Callable[[Tensor], Tensor], 
     assert outcome.verdict is Verdict.WRONG
     assert outcome.reason is not None
     assert said in outcome.reason
+
+
+def test_floats_where_codes_should_be_are_wrong() -> None:
+    operator = OPERATORS["onednn::qadd.tensor"]
+    case = Case(op=operator.name, sizes={"shape": (2, 3)})
+    outcome = examine(operator, case, kernel=lambda _: torch.zeros(2, 3))
+    assert outcome is not None
+    assert (outcome.verdict, outcome.reason) == (
+        Verdict.WRONG,
+        "it is of floats, and should be of codes",
+    )
 
 
 def test_a_float_output_that_is_not_a_number_is_wrong() -> None:

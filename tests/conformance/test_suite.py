@@ -93,6 +93,16 @@ def test_a_kernel_that_ends_the_process_costs_its_case_and_the_next_operator_is_
     assert found["aten::relu"].verdict is not Verdict.CRASHES
 
 
+def test_what_a_process_said_of_earlier_cases_is_no_reason_why_it_ended(engine: Engine) -> None:
+    good = Case(op="quantized::linear", sizes={"batch": (1,), "channels": (1, 1)})
+    body = "os.write(2, b'[%d]' % len(posed.exact.real)); "
+    body += "os.abort() if posed.exact.real.shape == (2, 2) else None; return correct(givens)"
+    with Process("native", command=command(body)) as process:
+        assert isinstance(process.ask(Examine(case=good, engine=engine)), Examined)
+        with pytest.raises(Crashed, match=r"it said: \[2\]"):
+            process.ask(Examine(case=good.replace(sizes={"batch": (2,), "channels": (1, 2)}), engine=engine))
+
+
 def test_a_case_over_its_time_is_given_up_and_the_next_is_answered(engine: Engine) -> None:
     body = "time.sleep(3600) if posed.exact.real.shape == (2, 2) else None; return correct(givens)"
     good = Case(op="quantized::linear", sizes={"batch": (1,), "channels": (1, 1)})

@@ -69,7 +69,7 @@ def walked(of: ShardTask) -> list[CellResult]:
 
 def measured_here(scheme: dict[str, Any], **lane: Any) -> CellResult:
     """On the CPU, whatever the lane says: what a cell is refused for is asked before anything runs."""
-    of = CellTask.model_validate(cell(scheme, **lane))
+    of = CellTask.model_validate(cell(scheme, threads=torch.get_num_threads(), **lane))
     bench = Bench(load(Subject.model_validate(IMAGES)), Analysis(layers=False))
     return bench.measure(of, bench.calibration(of.scheme.quantization))
 

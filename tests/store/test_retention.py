@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, func, select
 from tests.measuring import measure
-from tests.samples import result, small_data, spec
+from tests.samples import found, operators, result, small_data, spec
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.gate import BaselineRequest
+from noisefloor.contract.job import JobSpec
 from noisefloor.contract.layers import Layer, LayerReport
 from noisefloor.contract.measurement import CellResult
 from noisefloor.contract.project import ProjectSettings, Pruned, Retention
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
-from noisefloor.store import projects, retention
+from noisefloor.store import conformance, projects, retention
 from noisefloor.store.session import reading, writing
 from noisefloor.store.tables import Analysis, Base, Job
 from noisefloor.workflow import retain
@@ -104,6 +105,17 @@ def test_a_job_goes_with_everything_that_is_its_own(engine: Engine, measured: Me
                 assert goes not in set(session.scalars(select(table.c.job_id)))
 
 
+def test_what_was_found_of_a_kernel_goes_with_its_job(engine: Engine, settings: Settings) -> None:
+    with writing(engine) as session:
+        asked = JobSpec.model_validate(operators("quantized::linear", git={"branch": "topic"}))
+        goes, stays = (measure(session, settings, LocalDispatch(), asked, found).id for _ in range(2))
+    keeping(engine, EVERYTHING)
+    assert pruned(engine, later(9)) == Pruned(jobs=1)
+    with reading(engine) as session:
+        kept = [one.job.id for one in conformance.latest(session)]
+    assert (kept, goes in left(engine)) == ([stays], False)
+
+
 def test_the_newest_result_of_a_series_stays(engine: Engine, measured: Measure) -> None:
     measured("topic", seed=1)
     only = measured("topic", seed=2)
@@ -176,13 +188,12 @@ def test_a_batch_is_bounded(engine: Engine, measured: Measure, monkeypatch: pyte
 
 def test_every_table_that_refers_to_a_job_goes_with_it_or_keeps_it() -> None:
     owned = {"jobs", "cells", "measurements", "analyses", "shards"}
-    deleted = {table.__tablename__ for table in (*retention.OF_A_JOB, *retention.HOLDING_A_JOB)} | {
-        "analyses"
-    }
+    ends = (*retention.OF_A_CELL, *retention.OF_A_JOB, *retention.HOLDING_A_JOB)
+    deleted = {table.__tablename__ for table in ends}
     for table in Base.metadata.sorted_tables:
         keys = (key for key in table.foreign_keys if key.ondelete is None)
         if any(key.column.table.name in owned for key in keys):
-            assert table.name in deleted, f"{table.name}: add it to OF_A_JOB or HOLDING_A_JOB"
+            assert table.name in deleted, f"{table.name}: add it to OF_A_CELL, OF_A_JOB or HOLDING_A_JOB"
 
 
 def test_what_somebody_pinned_and_what_was_released_stay(engine: Engine, measured: Measure) -> None:

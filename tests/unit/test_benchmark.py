@@ -90,7 +90,7 @@ def test_a_bad_argument_is_named_with_what_is_accepted(
         ({"args": {"a": 1}}, "args belongs to a model"),
         ({"data": small_data()}, "data belongs to a model"),
         ({"seeds": {"model": 4}}, "one seed, seeds.evaluation"),
-        ({"zoo": "bert"}, "one source, 'zoo', 'import' or 'operator'; 2 are given"),
+        ({"zoo": "bert"}, "one source, 'zoo', 'import', 'operator' or 'conformance'; 2 are given"),
     ],
 )
 def test_an_operator_stands_alone(changes: dict[str, Any], message: str) -> None:

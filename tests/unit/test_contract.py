@@ -58,7 +58,10 @@ def test_a_misspelt_key_is_named_with_the_nearest_one_and_all_that_are_accepted(
         (
             {"schemes": [{"flow": "eager", "mode": "magic", "edge": "float32->true"}]},
             "schemes.0.mode",
-            ["static", "dynamic", "qat", "weight_only", "activation_only", "forward", "backward"],
+            [
+                *("static", "dynamic", "qat", "weight_only", "activation_only"),
+                *("forward", "backward", "quick", "full"),
+            ],
         ),
         ({"lanes": {"engine": []}}, "lanes.engine", ["length ≥ 1"]),
         ({"priority": 101}, "priority", ["≤ 100"]),

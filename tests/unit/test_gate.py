@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.samples import kernel
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import CellStatus
@@ -62,6 +63,14 @@ def cell(
         status=status,
         measurements=measured,
     )
+
+
+def cell_of_kernel(
+    verdict: str, *, engine: str = "x86", known: str | None = None, levels: tuple[Level, ...] = ()
+) -> CellEvidence:
+    found = kernel(engine=engine, verdict=verdict, known=known)
+    edge = "reference->true"
+    return cell(0.0, engine=engine, metric="wrong_cases", edge=edge, conformance=found, levels=levels)
 
 
 def ended(status: str, engine: str = "x86") -> CellEvidence:
@@ -175,6 +184,16 @@ TABLE: list[Row] = [
     ("coverage not reached", rules(coverage_min=0.9), [cell(0.8, metric="coverage", place="graph")], [], "regressed"),
     ("coverage that is no number", rules(coverage_min=0.9), [cell(NO_DB, metric="coverage", place="graph")], [], "error"),
     ("a match of the output leaves coverage in", {**rules(coverage_min=0.9), "match": {"place": "output"}}, [cell(0.8, metric="coverage", place="graph")], [], "regressed"),
+    # what was found of a kernel
+    ("a kernel that is right", {}, [cell_of_kernel("within_1_lsb")], [], "pass"),
+    ("a kernel at fault", {}, [cell_of_kernel("wrong")], [], "regressed"),
+    ("a kernel at fault, a warning", on(conformance="warn"), [cell_of_kernel("wrong")], [], "warn"),
+    ("a kernel at fault, an error", on(conformance="error"), [cell_of_kernel("crashes")], [], "error"),
+    ("a kernel's fault is known", {}, [cell_of_kernel("wrong", known="saturates")], [], "acknowledged"),
+    ("a kernel's fault is waived", WAIVED, [cell_of_kernel("wrong")], [], "acknowledged"),
+    ("a kernel's fault is under an accepted figure", {}, [cell_of_kernel("wrong", levels=(level(0.0),))], [], "regressed"),
+    ("a kernel of which nothing was found", {}, [cell(0.0, metric="wrong_cases", edge="reference->true")], [], "error"),
+    ("a kernel at fault that the policy leaves out", {**FLOOR, "match": {"engine": "x86"}}, [cell(), cell_of_kernel("wrong", engine="onednn")], [], "pass"),
     # cells that gave nothing
     ("one cell unsupported", FLOOR, [cell(), ended("unsupported", "onednn")], [], "warn"),
     ("one cell unsupported, which fails", {**FLOOR, **on(unsupported="fail")}, [cell(), ended("unsupported", "onednn")], [], "regressed"),

@@ -2,10 +2,10 @@
 
 import pytest
 from tests.reports import DROP, TODAY, failed, reported
-from tests.samples import result, spec
+from tests.samples import found, operators, result, spec
 
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.job import CellStatus
+from noisefloor.contract.job import CellStatus, JobSpec
 from noisefloor.contract.report import Report
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.saved import judged
@@ -58,6 +58,17 @@ def test_a_series_that_is_missing_is_named() -> None:
     assert found.verdict is Verdict.REGRESSED
     assert "float32->true · output: missing: the baseline had 41.500" in found.message
     assert "onednn" in found.message
+
+
+def test_a_kernel_that_is_unsupported_now_is_missing() -> None:
+    asked = JobSpec.model_validate(operators("aten::relu"))
+    saved, now = (
+        report(asked, "demo", {0: found("0", op="aten::relu", verdict=verdict, reason="why")})
+        for verdict in ("exact", "unsupported")
+    )
+    said = judged(now, saved, today=TODAY)
+    assert said.verdict is Verdict.REGRESSED
+    assert "missing: the baseline had 0" in said.message
 
 
 def test_a_series_that_is_new_has_no_baseline() -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from noisefloor.api import (
     baselines,
     compare,
+    conformance,
     deliveries,
     errors,
     gates,
@@ -51,6 +52,7 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
         results,
         series,
         compare,
+        conformance,
         records,
         projects,
         pictures,

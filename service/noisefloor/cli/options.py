@@ -82,6 +82,14 @@ def read_job(path: str) -> JobSpec:
 
 def read(path: str, kind: type[Read]) -> Read:
     """A value of the contract from a file of YAML or JSON, or the error that names each refused field."""
+    try:
+        return kind.model_validate(read_document(path))
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from None
+
+
+def read_document(path: str) -> Any:
+    """What a file of YAML or JSON says; - is standard input."""
     name = "standard input" if path == "-" else path
     try:
         text = (
@@ -90,13 +98,9 @@ def read(path: str, kind: type[Read]) -> Read:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise InvalidRequestError(f"{name} cannot be read: {error}") from None
     try:
-        document = _document(text)
+        return _document(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidRequestError(f"{name} is not YAML or JSON: {error}") from None
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise invalid_request(error.errors()) from None
 
 
 def _document(text: str) -> Any:

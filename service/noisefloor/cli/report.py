@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from noisefloor.contract.base import Value
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import LayerView, Sensitivity
-from noisefloor.contract.measurement import OUTPUT, SQNR, amount, unit
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, amount, unit
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Verdict
@@ -86,6 +87,8 @@ def _rows(cell: CellView) -> list[list[str | Text]]:
                 _verdict(cell.finding),
             ]
         ]
+    if cell.conformance is not None:
+        return [_kernel_row(names, cell, cell.conformance)]
     return [
         [
             *(names if m.place == OUTPUT and m.metric == SQNR else ("", "")),
@@ -97,6 +100,14 @@ def _rows(cell: CellView) -> list[list[str | Text]]:
         ]
         for m in cell.measurements
     ]
+
+
+def _kernel_row(names: list[str | Text], cell: CellView, found: Conformance) -> list[str | Text]:
+    """What was found of a kernel, in one row: its figures have a line below where it is at fault."""
+    (edge,) = cell.scheme.edges
+    finding = next((m.finding for m in cell.measurements if m.metric == WRONG_CASES), None)
+    worst_db = "" if found.worst_db is None else f"{found.worst_db:.3f}"
+    return [*names, f"{edge}: {found.verdict}", cell.lane.label, worst_db, "", _verdict(finding)]
 
 
 def _what(measurement: MeasurementView) -> str:
@@ -132,6 +143,8 @@ def _print_attention(console: Console, cells: Sequence[CellView], layers: Mappin
             console.print(Text(cell.traceback.rstrip(), style="dim"))
         for line in _layer_lines(cell, layers.get(cell.id)):
             console.print(Text(f"  {line}"))
+        if cell.conformance is not None and cell.conformance.script is not None:
+            console.print(Text(cell.conformance.script), soft_wrap=True)
         if bad:
             console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
 

@@ -25,6 +25,8 @@ RULES = {
     "on.nonfinite": "The output is finite",
     "on.no_baseline": "There is a baseline",
     "on.unsupported": "The engine supports what is measured",
+    "on.conformance": "The kernel gives what its reference gives, but for a rounding",
+    "conformance": "What was found of the kernel is there",
     "on.worker_error": "The cell was measured to its end",
     VERDICT_RULE: "The job as a whole passes its policy",
 }

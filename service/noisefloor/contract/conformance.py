@@ -76,6 +76,33 @@ class Conformance(Value):
     reason: LongText | None = None
     case: Case | None = Field(default=None, description="the smallest case that was found to fail")
     script: LongText | None = Field(default=None, description="shows the fault; needs torch alone")
+    values: tuple[Values, ...] = Field(default=(), description="of the cases that are at fault")
+    known: LongText | None = Field(
+        default=None, description="why the fault is accepted; null where it is new"
+    )
+    gone: LongText | None = Field(
+        default=None, description="the known issue that says it is at fault, though it is not any more"
+    )
+
+    @property
+    def is_new_fault(self) -> bool:
+        """Whether a gate fails."""
+        return self.verdict.is_fault and self.known is None
+
+    @property
+    def summary(self) -> str:
+        """The verdict and its figures, in a line.
+
+        >>> Conformance(op="aten::relu", engine="x86", isa="native", verdict="exact", cases=9).summary
+        'exact in 9 cases'
+        """
+        if not self.verdict.is_fault:
+            return f"{self.verdict} in {self.cases} cases" if self.cases else self.verdict.value
+        db = "" if self.worst_db is None else f", down to {self.worst_db:.1f} dB"
+        return (
+            f"{self.verdict} in {self.wrong_cases} of {self.cases} cases, {self.wrong_share:.1%} of the "
+            f"elements, up to {self.max_lsb} LSB{db}"
+        )
 
 
 CONFORMANCE: TypeAdapter[list[Conformance]] = TypeAdapter(list[Conformance])

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
 from noisefloor.contract.lane import Lanes
+from noisefloor.contract.operators import operators
 from noisefloor.contract.policy import Policy, PolicyOrName
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
@@ -70,9 +71,12 @@ class JobSubject(Subject):
         return self
 
     @property
-    def subject(self) -> Subject:
-        """The subject alone."""
-        return Subject(**{name: getattr(self, name) for name in Subject.model_fields})
+    def each(self) -> tuple[Subject, ...]:
+        """The subject alone; of a glob, each operator that it means."""
+        subject = Subject(**{name: getattr(self, name) for name in Subject.model_fields})
+        if self.conformance is None:
+            return (subject,)
+        return tuple(subject.replace(conformance=name) for name in operators(self.conformance))
 
 
 class JobSpec(Value):
@@ -98,7 +102,9 @@ class JobSpec(Value):
     def _cells_once(self) -> Self:
         refuse_repeats("schemes", (scheme.quantization.label for scheme in self.schemes))
         subjects = (
-            subject.model_dump_json(exclude={"schemes"}, exclude_defaults=True) for subject in self.subjects
+            one.model_dump_json(by_alias=True, exclude_defaults=True)
+            for subject in self.subjects
+            for one in subject.each
         )
         refuse_repeats("subjects", subjects)
         return self

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from noisefloor.contract.base import BuiltInOrPlugin, Digest, LongText, Text, Value, Word
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane, Threads
@@ -13,7 +14,7 @@ from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.sums import Sums
 
 # Beside sqnr_db, which is of outputs: facts of a quantized graph, at the place GRAPH, and of an operator, of
-# which what a call costs stands at the place KERNEL and is never judged.
+# which what a call costs stands at the place KERNEL and is never judged; and what conformance found.
 METRICS = {
     "sqnr_db": "SQNR, dB",
     "quantize_nodes_unfolded": "quantize operations before constants are folded",
@@ -32,11 +33,15 @@ METRICS = {
     "time_median_s": "median time of a call, s",
     "time_iqr_s": "interquartile range of a call's time, s",
     "bandwidth_gb_per_s": "tensors in and out, each once, in the median time, GB/s",
+    "wrong_cases": "cases that are wrong, not deterministic, or end the process",
+    "wrong_share": "share of elements that are wrong",
+    "worst_db": "lowest SQNR of a wrong case, dB",
 }
 # The longest ending comes first: a bandwidth ends in _s too
 UNITS = {"_gb_per_s": " GB/s", "_lsb": " LSB", "_db": " dB", "_s": " s"}
 Metric = Annotated[str, BuiltInOrPlugin(*METRICS, max_length=32)]
 SQNR = "sqnr_db"
+WRONG_CASES = "wrong_cases"
 OUTPUT = "output"
 GRAPH = "graph"
 TIES = "ties"
@@ -168,6 +173,7 @@ class CellResult(Value):
     measurements: tuple[Measurement, ...] = ()
     layers: tuple[LayerReport, ...] = ()
     sensitivity: Sensitivity | None = None
+    conformance: Conformance | None = Field(default=None, description="of an operator")
 
     @model_validator(mode="after")
     def _has_ended(self) -> Self:

@@ -115,6 +115,7 @@ class On(Value):
     missing_series: Consequence = "fail"
     unsupported: Consequence = "warn"
     worker_error: Consequence = "error"
+    conformance: Consequence = "fail"
     environment_changed: EnvironmentConsequence = "attribute"
 
 

@@ -4,14 +4,16 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AwareDatetime, Field
 
-from noisefloor.contract.base import Digest, LongText, Text, Value
+from noisefloor.contract.base import Digest, Identifier, LongText, Text, Value
 from noisefloor.contract.budget import Budget
+from noisefloor.contract.conformance import Conformance
+from noisefloor.contract.conformance import Verdict as KernelVerdict
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.job import CellStatus, Git, JobSpec, JobStatus
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Measurement
-from noisefloor.contract.scheme import Scheme
+from noisefloor.contract.scheme import Grid, Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Absence, Compared, Finding, Verdict
 
@@ -46,6 +48,7 @@ class ResultRow(Value):
     figure: Figure | None = Field(default=None, description="SQNR in dB over the whole output")
     floor_db: float | None = None
     verdict: Verdict | None = None
+    conformance: KernelVerdict | None = Field(default=None, description="of an operator, which has no figure")
 
 
 class JobView(Value):
@@ -101,10 +104,24 @@ class CellView(Value):
     duration_s: float | None = None
     finding: Finding | None = Field(default=None, description="of a cell that gave no measurement")
     measurements: tuple[MeasurementView, ...] = ()
+    conformance: Conformance | None = Field(default=None, description="of an operator")
     budgets: tuple[Budget, ...] = Field(
         default=(), description="of edges that other measured edges lead through"
     )
     repro: str
+
+
+class ConformanceView(Conformance):
+    """One operator on one engine under one ISA cap, and the cell that found it."""
+
+    id: Identifier
+    project: Text
+    job_id: Text
+    cell_id: Text
+    mode: Grid = Field(description="the grid of cases")
+    torch: Text
+    environment: Digest | None
+    recorded_at: AwareDatetime
 
 
 class EnvironmentView(Value):

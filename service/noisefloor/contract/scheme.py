@@ -9,11 +9,14 @@ from pydantic_core import CoreSchema
 
 from noisefloor.contract.base import BuiltInOrPlugin, Text, Value, refuse_repeats
 
-Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao", "ops")]
+OPS, CONFORMANCE = "ops", "conformance"
+Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao", OPS, CONFORMANCE)]
 Quantizer = Annotated[
     str, BuiltInOrPlugin("x86_inductor", "embedding", "composable", "arm_inductor", "xnnpack", "spec")
 ]
-Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only", "forward", "backward"]
+Direction = Literal["forward", "backward"]
+Grid = Literal["quick", "full"]
+Mode = Literal["static", "dynamic", "qat", "weight_only", "activation_only", Direction, Grid]
 Granularity = Literal["per_tensor", "per_channel"]
 ActivationDtype = Literal["int8", "uint8", "int16", "float8_e5m2", "float8_e4m3fn"]
 WeightDtype = Literal["int8", "int4", "float8_e4m3fn"]
@@ -29,8 +32,8 @@ Edge = Literal[
     "float64->true",
 ]
 Decibels = Annotated[float, Field(ge=-1000, le=1000)]
-OPS = "ops"
-DIRECTIONS = ("forward", "backward")
+OPERATOR_MODES: dict[str, tuple[str, ...]] = {OPS: get_args(Direction), CONFORMANCE: get_args(Grid)}
+ORACLE: Edge = "reference->true"
 SHOWN_NAMES_CHARS = 80
 
 
@@ -60,8 +63,9 @@ def ends(edge: Edge) -> tuple[Variant, Variant]:
 class Quantization(Value):
     """How a model is quantized. Engine-independent: qconfig and engine are two axes.
 
-    What a flow has no use for is left out; it says so of what it was given and cannot use. The flow `ops` is
-    of operators, whose arguments say how they quantize: its modes are the pass that is measured.
+    What a flow has no use for is left out; it says so of what it was given and cannot use. The flows `ops`
+    and `conformance` are of operators, which say how they quantize: their modes are the pass that is
+    measured, and the grid of cases that is tried.
     """
 
     flow: Flow
@@ -88,12 +92,13 @@ class Quantization(Value):
         return self
 
     @model_validator(mode="after")
-    def _ops_have_directions(self) -> Self:
-        if (self.flow == OPS) != (self.mode in DIRECTIONS):
-            raise ValueError(f"the modes {', '.join(DIRECTIONS)} are those of the flow {OPS}, and no other")
+    def _operators_have_modes_of_their_own(self) -> Self:
+        for flow, modes in OPERATOR_MODES.items():
+            if (self.flow == flow) != (self.mode in modes):
+                raise ValueError(f"the modes {', '.join(modes)} are those of the flow {flow}, and no other")
         given = self.model_dump(exclude_defaults=True).keys() & Quantization.model_fields.keys()
         given -= {"flow", "mode"}
-        if self.flow == OPS and given:
+        if self.flow in OPERATOR_MODES and given:
             raise ValueError(f"{min(given)} is of the quantization of a model: leave it out")
         return self
 
@@ -106,7 +111,7 @@ class Quantization(Value):
         extras += [f"w:{self.weight_dtype}"] if self.weight_dtype else []
         extras += [f"g{self.group_size}"] if self.group_size else []
         extras += [f"without {self._kept()}"] if self.float_layers else []
-        grain = [] if self.flow == OPS else [self.granularity]
+        grain = [] if self.flow in OPERATOR_MODES else [self.granularity]
         return " ".join([self.flow, self.mode, *grain, *extras])
 
     def _kept(self) -> str:
@@ -128,7 +133,10 @@ class Scheme(Quantization):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, data: Any) -> Any:
-        """`edge: X` stands for `edges: [X]`; one number for `floor_db` is the floor of the only edge."""
+        """`edge: X` stands for `edges: [X]`; one number for `floor_db` is the floor of the only edge.
+
+        Conformance has one edge, which nobody needs to write.
+        """
         if not isinstance(data, dict):
             return data
         data = dict(data)
@@ -136,6 +144,8 @@ class Scheme(Quantization):
             if "edges" in data:
                 raise ValueError("give either edge or edges, not both")
             data["edges"] = [data.pop("edge")]
+        if data.get("flow") == CONFORMANCE:
+            data.setdefault("edges", [ORACLE])
         edges = data.get("edges")
         floor_db = data.get("floor_db")
         if isinstance(floor_db, int | float) and isinstance(edges, list | tuple):
@@ -156,12 +166,18 @@ class Scheme(Quantization):
         properties["edge"] = {**properties["edges"]["items"], "description": "short for edges with one entry"}
         properties["floor_db"] = {"anyOf": [{"type": "number"}, properties["floor_db"]]}
         schema["required"].remove("edges")
-        schema["oneOf"] = [{"required": ["edge"]}, {"required": ["edges"]}]
+        conformance = {"properties": {"flow": {"const": CONFORMANCE}}, "required": ["flow"]}
+        one_of = [{"required": ["edge"]}, {"required": ["edges"]}]
+        schema |= {"if": conformance, "else": {"oneOf": one_of}}
         return reference
 
     @model_validator(mode="after")
     def _floors_stand_under_edges(self) -> Self:
         refuse_repeats("edges", self.edges)
+        if self.flow == CONFORMANCE and self.floor_db:
+            raise ValueError(f"{CONFORMANCE} is judged by what is found of a kernel: leave floor_db out")
+        if self.flow == CONFORMANCE and self.edges != (ORACLE,):
+            raise ValueError(f"{CONFORMANCE} has one edge, {ORACLE}: the oracle against the kernel")
         astray = [edge for edge in self.floor_db if edge not in self.edges]
         if astray:
             raise ValueError(f"floor_db names {astray[0]!r}, which is not among the edges {list(self.edges)}")

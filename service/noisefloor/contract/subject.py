@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from noisefloor.contract.base import BuiltInOrPlugin, Text, Value
 from noisefloor.contract.benchmark import Operator
+from noisefloor.contract.operators import OPERATORS
 from noisefloor.contract.tensor import FLOAT32_BYTES, INT64_BYTES, Shape, Size
 
 ZooName = Annotated[
@@ -32,7 +33,7 @@ FileName = Annotated[
     ),
 ]
 
-SOURCES = ("zoo", "import", "import_", "operator")
+SOURCES = ("zoo", "import", "import_", "operator", "conformance")
 LABEL_CHARS = 512
 MAX_INTEGER = 2**53  # whole numbers up to here are exact as JSON's
 
@@ -180,12 +181,19 @@ class Weights(Value):
 class Subject(Value):
     """A model from one source, with its weights, its seeds and its inputs; or an operator of torch.
 
-    An operator's input follows from its arguments and the seed of the evaluation.
+    An operator's input follows from its arguments and the seed of the evaluation; one that the conformance
+    suite knows has cases of its own. What `conformance` may name is checked where a job is submitted: a
+    result of an operator that has gone since can still be read.
     """
 
     zoo: ZooName | None = None
     import_: ImportPath | None = Field(default=None, alias="import", description="package.module:factory")
     operator: Operator | None = Field(default=None, description="with schemes of the flow ops")
+    conformance: Text | None = Field(
+        default=None,
+        description="an operator that the conformance suite knows; in a job, a glob of them",
+        examples=["*", "conv*", *OPERATORS],
+    )
     args: dict[Text, bool | int | float | Text] = Field(default_factory=dict, max_length=32)
     weights: Weights | None = Field(default=None, description="instead of those drawn from the model's seed")
     seeds: Seeds = Seeds()
@@ -198,20 +206,22 @@ class Subject(Value):
             given = [key for key in SOURCES if data.get(key) is not None]
             if len(given) != 1:
                 raise ValueError(
-                    f"a subject has one source, 'zoo', 'import' or 'operator'; {len(given)} are given"
+                    "a subject has one source, 'zoo', 'import', 'operator' or 'conformance'; "
+                    f"{len(given)} are given"
                 )
-            if "operator" not in given and data.get("data") is None:
+            if given[0] not in {"operator", "conformance"} and data.get("data") is None:
                 raise PydanticCustomError("missing_key", "a model needs data", {"key": "data"})
         return data
 
     @model_validator(mode="after")
     def _an_operator_stands_alone(self) -> Self:
-        if self.operator is not None:
-            given = [name for name in ("args", "weights", "data") if getattr(self, name)]
-            if given:
-                raise ValueError(f"{given[0]} belongs to a model: an operator has arguments of its own")
-            if self.seeds != Seeds(evaluation=self.seeds.evaluation):
-                raise ValueError("an operator has one seed, seeds.evaluation")
+        given = [name for name in ("args", "weights", "data") if getattr(self, name)]
+        if self.is_operator and given:
+            raise ValueError(f"{given[0]} belongs to a model: an operator has arguments of its own")
+        if self.operator is not None and self.seeds != Seeds(evaluation=self.seeds.evaluation):
+            raise ValueError("an operator has one seed, seeds.evaluation")
+        if self.conformance is not None and self.seeds != Seeds():
+            raise ValueError("seeds belongs to what is drawn: the conformance suite has cases of its own")
         return self
 
     @property
@@ -219,11 +229,15 @@ class Subject(Value):
         """The name people call it by."""
         if self.operator is not None:
             return self.operator.label[:LABEL_CHARS]
-        return self.zoo or self.import_ or ""
+        return self.zoo or self.import_ or self.conformance or ""
+
+    @property
+    def is_operator(self) -> bool:
+        return self.operator is not None or self.conformance is not None
 
     @property
     def batch(self) -> int:
-        """Samples that the figures are of: the first size of an operator's input."""
+        """Samples that the figures are of: the first size of an operator's input; 0 for a grid of cases."""
         if self.operator is not None:
             return self.operator.shape[0]
         return self.data.evaluation.samples if self.data is not None else 0

@@ -11,23 +11,25 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.base import Digest, Identifier, Name, Text
-from noisefloor.contract.resources import EnvironmentView
+from noisefloor.contract.resources import CellView, EnvironmentView
+from noisefloor.contract.scheme import Grid
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.trend import Order
 from noisefloor.dashboard import compare, login
 from noisefloor.dashboard.attention import attention
 from noisefloor.dashboard.chart import BARS, CROSS, chart
+from noisefloor.dashboard.grid import grid_of_cells, grid_of_latest
 from noisefloor.dashboard.history import history
 from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
 from noisefloor.dashboard.route import PageRoute
 from noisefloor.errors import NotFoundError
-from noisefloor.store import cells, commits, jobs, measurements, series
+from noisefloor.store import cells, commits, conformance, jobs, measurements, series
 from noisefloor.store.session import reading
-from noisefloor.store.tables import Series
+from noisefloor.store.tables import Job, Series
 from noisefloor.store.trends import Window
 from noisefloor.workflow.trends import View, trend
-from noisefloor.workflow.views import cell_views, job_view, job_views, layer_view
+from noisefloor.workflow.views import cell_views, conformance_view, job_view, job_views, layer_view
 
 JOBS_A_PAGE = 50
 LATEST_JOBS = 5
@@ -37,8 +39,10 @@ POINTS = 500
 STEPS = 500
 CHANGES = 20
 SIBLINGS = 50
+RESULTS = 50
 
 Project = Annotated[Name, Path()]
+Filter = Annotated[Text, Query()]
 After = Annotated[int, Query(ge=-1, le=2**31 - 1)]
 
 
@@ -53,6 +57,7 @@ def router(*, engine: Engine, token: str | None) -> APIRouter:
         "/projects/{project}/jobs/{job_id}/cells/{cell_id}": pages.cell,
         "/projects/{project}/series/{key}": pages.series,
         "/environments/{key}": pages.environment,
+        "/conformance": pages.conformance,
     }
     for path, endpoint in endpoints.items():
         routes.add_api_route(path, endpoint)
@@ -120,7 +125,8 @@ class Pages:
             "job.html",
             job=view,
             attention=concerns,
-            matrix=matrix(shown),
+            matrix=matrix([cell for cell in shown if cell.subject.conformance is None]),
+            grid=grid_of_cells(shown, f"/projects/{project}"),
             cells=shown,
             environments=environments,
             before=before,
@@ -135,8 +141,43 @@ class Pages:
             if job is None or row is None:
                 raise NotFoundError(f"project {project!r} has no cell {cell_id} of job {job_id}")
             (view,) = cell_views(session, job, [row])
+            if view.conformance is not None:
+                return self._kernel(session, job, view)
             layers = layer_view(session, row)
         return rendered("layers.html", project=project, job=job, cell=view, layers=layers)
+
+    def _kernel(self, session: Session, job: Job, cell: CellView) -> HTMLResponse:
+        """An operator's cell: what was found of the kernel, how to see it, and what was found before."""
+        row = conformance.of_cells(session, [cell.id])[cell.id]
+        found = conformance.history(session, row, limit=RESULTS)
+        (environment,) = _environments(session, [cell.environment]) or (None,)
+        return rendered(
+            "kernel.html",
+            job=job,
+            cell=cell,
+            found=cell.conformance,
+            environment=environment,
+            results=[conformance_view(one) for one in found],
+        )
+
+    def conformance(self, op: Filter = "*", torch: Filter = "", mode: Grid | None = None) -> HTMLResponse:
+        """The latest of every kernel, on one grid of cases: the full one if there is one."""
+        with reading(self.engine) as session:
+            latest = conformance.latest(session, op=op or "*", torch=torch or None)
+            versions = conformance.torch_versions(session)
+            full = any(one.row.mode == "full" for one in latest)
+            shown = mode or ("full" if full or not latest else "quick")
+            views = [conformance_view(one) for one in latest if one.row.mode == shown]
+            environments = _environments(session, (view.environment for view in views))
+        return rendered(
+            "conformance.html",
+            grid=grid_of_latest(views),
+            op=op,
+            torch=torch,
+            mode=shown,
+            versions=versions,
+            environments=environments,
+        )
 
     def series(
         self,

@@ -34,6 +34,7 @@ _templates.filters |= {
     "edge": words.edge_words,
     "environment": words.environment_words,
     "field": field_words,
+    "kernel": words.kernel_words,
     "metric": words.metric_words,
     "moment": words.moment,
     "policy": words.policy_words,

@@ -23,7 +23,7 @@ def subject_words(subject: Subject) -> str:
     'seeds 1, 2, 3 · calibration 10 · evaluation 10'
     """
     if subject.data is None:
-        return f"seed {subject.seeds.evaluation}"
+        return f"seed {subject.seeds.evaluation}" if subject.operator is not None else ""
     arguments = ", ".join(f"{name}={value}" for name, value in subject.args.items())
     parts = [
         arguments,
@@ -37,10 +37,11 @@ def subject_words(subject: Subject) -> str:
 
 def environment_words(document: Mapping[str, Any]) -> str:
     """The fields of an environment that figures depend on most."""
-    threads = document.get("threads")
+    threads, cap = document.get("threads"), document.get("isa_cap", "native")
     parts = [
         f"torch {document.get('torch', 'unknown')}",
         document.get("isa"),
+        f"cap {cap}" if cap != "native" else None,
         f"{threads} thread{'' if threads == 1 else 's'}" if threads is not None else None,
         document.get("cpu"),
         document.get("gpu"),
@@ -110,6 +111,11 @@ def amount_words(figure: Figure, metric: str) -> str:
 def spaced(word: str) -> str:
     """A stable word of the contract with spaces: `no_baseline` is `no baseline`."""
     return word.replace("_", " ")
+
+
+def kernel_words(verdict: str) -> str:
+    """What was found of a kernel."""
+    return spaced(verdict).replace("lsb", "LSB")
 
 
 def decibels(figure: Figure) -> str:

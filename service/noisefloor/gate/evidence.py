@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from noisefloor import plan
 from noisefloor.contract.base import Value
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.match import Where
@@ -40,6 +41,7 @@ class Evidence(Value):
     unfound: str | None = None  # why there is no baseline
     anchor: Baseline | None = None
     levels: tuple[Level, ...] = ()
+    conformance: Conformance | None = None
 
     @property
     def is_own_floor(self) -> bool:
@@ -105,7 +107,7 @@ def where(cell: plan.Cell) -> Where:
     )
 
 
-def evidence(measurement: Measurement, scheme: Scheme) -> Evidence:
+def evidence(measurement: Measurement, scheme: Scheme, kernel: Conformance | None = None) -> Evidence:
     """The evidence of a measurement that has no history."""
     sums = measurement.sums
     return Evidence(
@@ -117,6 +119,7 @@ def evidence(measurement: Measurement, scheme: Scheme) -> Evidence:
         zero_output=sums is not None and sums.zero_output,
         output_digest=measurement.output_digest,
         floor_db=floor_db(scheme, measurement.edge, measurement.place, measurement.metric),
+        conformance=kernel,
     )
 
 

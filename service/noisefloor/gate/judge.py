@@ -7,16 +7,17 @@ from datetime import date
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.match import Where
-from noisefloor.contract.measurement import OUTPUT, SQNR
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Breach, Compared, Finding, Verdict
 from noisefloor.gate import consequence, rules
 from noisefloor.gate.acknowledge import by_levels, by_waivers
 from noisefloor.gate.agreement import Member, Peers
+from noisefloor.gate.conformance import judge_conformance
 from noisefloor.gate.creep import creep
 from noisefloor.gate.evidence import AbsentSeries, CellEvidence, Evidence
 
-# What these say is no judgement in decibels: a job of which nothing else is said was not judged.
+# What these say holds nothing against a rule: a job of which nothing else is said was not judged.
 NO_JUDGEMENT = frozenset({"on.nonfinite", "mismatch", "zero_output", "no_peers"})
 
 
@@ -50,7 +51,7 @@ def judge(
 ) -> Judgement:
     """Apply a policy to a job's results on a day, which decides what waivers and acceptances still count.
 
-    Where no rule in dB applies to any measurement there is nothing that could pass: `no_baseline`.
+    Where no rule applies to any measurement there is nothing that could pass: `no_baseline`.
     """
     peers = Peers(
         [
@@ -178,6 +179,9 @@ def _findings(policy: Policy, cell: CellEvidence, evidence: Evidence, peers: Pee
     if not policy.match.fits(where):
         return []
     of = policy.rules_for(where)
+    if evidence.metric == WRONG_CASES:
+        of_fault = consequence.led_to(policy.on, "conformance") or Verdict.ERROR
+        return [judge_conformance(of_fault, evidence.conformance)]
     if evidence.metric != SQNR:
         found = [rules.coverage(of, evidence)]
     else:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from noisefloor import plan
-from noisefloor.contract.measurement import SQNR
+from noisefloor.contract.measurement import SQNR, WRONG_CASES
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import ACCEPTED, Baseline
@@ -66,8 +66,9 @@ def _baselines(saved: Report) -> Iterator[tuple[Line, Baseline]]:
 
 
 def _evidence(cell: CellView, baselines: Mapping[Line, Baseline]) -> CellEvidence:
+    threads = cell.lane.threads
     measured = (
-        evidence(m, cell.scheme).replace(baseline=baselines.get((m.series, cell.lane.threads)))
+        evidence(m, cell.scheme, cell.conformance).replace(baseline=baselines.get((m.series, threads)))
         for m in cell.measurements
     )
     return cell_evidence(_planned(cell), status=cell.status, reason=cell.reason, measurements=measured)
@@ -82,7 +83,9 @@ def _with_findings(cell: CellView, found: CellFindings) -> CellView:
 
 def _missing(report: Report, saved: Report, baselines: Mapping[Line, Baseline]) -> Iterator[AbsentSeries]:
     """Series of what is judged: a time or a plugin's metric that is not there any more is no loss."""
-    judged_metrics = {SQNR} if report.policy.rules.coverage_min is None else {SQNR, "coverage"}
+    judged_metrics = {SQNR, WRONG_CASES}
+    if report.policy.rules.coverage_min is not None:
+        judged_metrics.add("coverage")
     present = {line for line, _, _ in lines(report)}
     status = {_identity(cell): cell.status for cell in report.cells}
     for line, cell, m in lines(saved):

@@ -13,6 +13,7 @@ from noisefloor.store.tables import (
     Absence,
     Analysis,
     Cell,
+    Conformance,
     Finding,
     IdempotencyKey,
     Job,
@@ -21,8 +22,9 @@ from noisefloor.store.tables import (
     Shard,
 )
 
-# What is deleted with a job, in this order. A table that refers to jobs, cells or measurements stands here,
-# or under HOLDING_A_JOB, whose jobs stay: tests/store/test_retention.py sees to it.
+# What is deleted with a job, in this order: of its cells, then the rest. A table that refers to jobs, cells
+# or measurements stands here, or under HOLDING_A_JOB, whose jobs stay; tests/store/test_retention.py checks.
+OF_A_CELL = (Analysis, Conformance)
 OF_A_JOB = (Absence, Finding, Measurement, Cell, Shard, IdempotencyKey)
 HOLDING_A_JOB = (Mark,)
 
@@ -102,7 +104,8 @@ def delete_layers(session: Session, cell_ids: Sequence[str]) -> None:
 def delete_jobs(session: Session, job_ids: Sequence[str]) -> None:
     """Forget some jobs and everything that is theirs."""
     cells = select(Cell.id).where(Cell.job_id.in_(job_ids))
-    session.execute(delete(Analysis).where(Analysis.cell_id.in_(cells)))
+    for of_cell in OF_A_CELL:
+        session.execute(delete(of_cell).where(of_cell.cell_id.in_(cells)))
     for table in OF_A_JOB:
         session.execute(delete(table).where(table.job_id.in_(job_ids)))
     session.execute(delete(Job).where(Job.id.in_(job_ids)))

@@ -236,6 +236,23 @@ class Analysis(Base):
     document: Mapped[dict[str, Any]] = mapped_column(Document, doc="reports of each edge, and sensitivity")
 
 
+class Conformance(Base):
+    """What an operator's cell found of a kernel: by what it is looked for, and whole."""
+
+    __tablename__ = "conformance"
+    __table_args__ = (Index(None, "op", "engine", "isa", "mode", "id"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, doc="later results have larger ones")
+    cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"), unique=True)
+    op: Mapped[str] = mapped_column(Label)
+    engine: Mapped[str] = mapped_column(Word)
+    isa: Mapped[str] = mapped_column(Word)
+    mode: Mapped[str] = mapped_column(Word)
+    torch: Mapped[str] = mapped_column(Label)
+    recorded_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    document: Mapped[dict[str, Any]] = mapped_column(Document)
+
+
 def _baseline_of(context: Any) -> str | None:
     """The measurement that a finding's document names as its baseline."""
     baseline = context.get_current_parameters()["document"].get("baseline")

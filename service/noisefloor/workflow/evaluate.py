@@ -7,6 +7,7 @@ from datetime import date
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.job import CellStatus
@@ -26,7 +27,7 @@ from noisefloor.gate.evidence import (
     where,
 )
 from noisefloor.gate.judge import Judgement, judge
-from noisefloor.store import cells, measurements, tables
+from noisefloor.store import cells, conformance, measurements, tables
 from noisefloor.workflow import expected
 from noisefloor.workflow.baselines import Baselines
 from noisefloor.workflow.expected import Expected
@@ -34,11 +35,12 @@ from noisefloor.workflow.expected import Expected
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A cell of the job with what it measured."""
+    """A cell of the job with what it measured, and what it found of a kernel."""
 
     row: tables.Cell
     plan: plan.Cell
     measurements: Sequence[tables.Measurement]
+    kernel: Conformance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +79,21 @@ def evaluate(session: Session, job: tables.Job, policy: Policy, today: date) -> 
 
 
 def measured_cells(session: Session, job_id: str) -> list[Measured]:
-    """The cells of a job with their measurements."""
+    """The cells of a job with their measurements and kernels."""
     of_cell: dict[str, list[tables.Measurement]] = {}
     for measurement in measurements.of_job(session, job_id):
         of_cell.setdefault(measurement.cell_id, []).append(measurement)
+    kernels = {
+        cell_id: Conformance.model_validate(row.document)
+        for cell_id, row in conformance.of_job(session, job_id).items()
+    }
     return [
-        Measured(row=row, plan=planned_cell(row), measurements=of_cell.get(row.id, ()))
+        Measured(
+            row=row,
+            plan=planned_cell(row),
+            measurements=of_cell.get(row.id, ()),
+            kernel=kernels.get(row.id),
+        )
         for row in cells.page(session, job_id)
     ]
 
@@ -206,5 +217,6 @@ def _evidence(cell: Measured, measurement: tables.Measurement, history: History)
             "unfound": choice.reason,
             "anchor": history.anchors.get(key),
             "levels": history.levels.get(key, ()),
+            "conformance": cell.kernel,
         }
     )

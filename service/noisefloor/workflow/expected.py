@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.match import Where
-from noisefloor.contract.measurement import SQNR
+from noisefloor.contract.measurement import SQNR, WRONG_CASES
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Baseline
 from noisefloor.gate.judge import measured_label
 from noisefloor.identity import series_identity, series_key
 from noisefloor.store import measurements, series, tables
 
-JUDGED = frozenset({SQNR, "coverage"})
+JUDGED = frozenset({SQNR, WRONG_CASES, "coverage"})
 Labels = tuple[str, str, str, str, str]
 
 
@@ -116,7 +116,7 @@ def _judged(row: tables.Series, policy: Policy) -> bool:
     at = where(row)
     if row.metric not in JUDGED or not policy.match.fits(at):
         return False
-    return row.metric == SQNR or policy.rules_for(at).coverage_min is not None
+    return row.metric != "coverage" or policy.rules_for(at).coverage_min is not None
 
 
 def _labels(cell: plan.Cell) -> Labels:

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.measurement import OUTPUT, SQNR, CellResult
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, CellResult
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import InvalidRequestError
@@ -75,15 +75,17 @@ def _check_results(planned: Sequence[plan.Cell], results: Sequence[CellResult]) 
 
 def _of_cell(number: int, cell: plan.Cell, result: CellResult) -> Iterator[FieldError]:
     """A cell that is done has a figure for each edge, once: what was left out would not be judged."""
+    yield from _of_kernel(number, cell, result)
     places = Counter((m.edge, m.place, m.metric) for m in result.measurements)
     if result.status is not CellStatus.DONE:
         if places:
             message = "measurements belong to a cell that is done"
             yield _error(number, "status", message, result.status.value, ["done"])
         return
+    metric = SQNR if cell.subject.conformance is None else WRONG_CASES
     for edge in cell.scheme.edges:
-        if (edge, OUTPUT, SQNR) not in places:
-            message = f"{SQNR} of edge {edge} at {OUTPUT!r} is missing, and the cell is done"
+        if (edge, OUTPUT, metric) not in places:
+            message = f"{metric} of edge {edge} at {OUTPUT!r} is missing, and the cell is done"
             yield _error(number, "measurements", message, None)
     for place, times in places.items():
         if times > 1:
@@ -95,6 +97,25 @@ def _of_cell(number: int, cell: plan.Cell, result: CellResult) -> Iterator[Field
             yield _error(
                 number, field, "no ratio of two float64 is that many dB", value, [f"within ±{MAX_DB:g}"]
             )
+
+
+def _of_kernel(number: int, cell: plan.Cell, result: CellResult) -> Iterator[FieldError]:
+    """What was found of a kernel is of the cell's own kernel, and a cell that is done has it."""
+    found, wanted = result.conformance, cell.subject.conformance
+    if found is None:
+        if wanted is not None and result.status is CellStatus.DONE:
+            message = f"what was found of {wanted} is missing, and the cell is done"
+            yield _error(number, "conformance", message, None)
+        return
+    if wanted is None:
+        yield _error(number, "conformance", f"{cell.subject.label} is no operator", found.op)
+        return
+    if result.environment is None:
+        yield _error(number, "environment", "a kernel is found in an environment, and it is missing", None)
+    for name, planned in {"op": wanted, "engine": cell.lane.engine, "isa": cell.lane.isa}.items():
+        if getattr(found, name) != planned:
+            message = "it is of another kernel than the cell's"
+            yield _error(number, f"conformance.{name}", message, getattr(found, name), [planned])
 
 
 def _error(

@@ -5,9 +5,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane
-from noisefloor.contract.measurement import CellResult, Measurement
+from noisefloor.contract.measurement import CellResult, Environment, Measurement
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.errors import NotFoundError, StaleTokenError
@@ -35,7 +36,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
 
 
 def write(session: Session, project: str, cell: tables.Cell, result: CellResult) -> None:
-    """End the cell: how it ended, its environment, its measurements and its layers."""
+    """End the cell: how it ended, its environment, its measurements, its layers and its kernel."""
     if result.environment is not None:
         key = environment_key(result.environment)
         document = result.environment.model_dump(mode="json")
@@ -55,6 +56,8 @@ def write(session: Session, project: str, cell: tables.Cell, result: CellResult)
             "sensitivity": result.sensitivity and result.sensitivity.model_dump(mode="json"),
         }
         session.add(tables.Analysis(cell_id=cell.id, document=document))
+    if result.conformance is not None and result.environment is not None:
+        session.add(_conformance(cell, result.conformance, result.environment))
     session.flush()
 
 
@@ -93,6 +96,20 @@ def _add_measurements(session: Session, project: str, cell: tables.Cell, result:
             )
         )
         for row, measurement in zip(series, result.measurements, strict=True)
+    )
+
+
+def _conformance(cell: tables.Cell, found: Conformance, environment: Environment) -> tables.Conformance:
+    return tables.Conformance(
+        id=new_id(),
+        cell_id=cell.id,
+        op=found.op,
+        engine=found.engine,
+        isa=found.isa,
+        mode=cell.scheme["mode"],
+        torch=environment.torch,
+        recorded_at=datetime.now(UTC),
+        document=found.model_dump(mode="json"),
     )
 
 

@@ -1,5 +1,6 @@
 """Submit: a job, its cells and shards, and their dispatch, in one transaction."""
 
+import difflib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,9 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import GIB, CellStatus, JobSpec, JobStatus, Limits
+from noisefloor.contract.operators import OPERATORS, operators
 from noisefloor.contract.resources import FieldError
-from noisefloor.contract.scheme import OPS
+from noisefloor.contract.scheme import CONFORMANCE, OPERATOR_MODES, OPS
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
@@ -109,18 +111,26 @@ def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
         _check_sizes(subject, f"subjects.{number}", spec.limits)
 
 
+def _check_operator(named: str | None, field: str) -> None:
+    if named is not None and not operators(named):
+        near = difflib.get_close_matches(named, OPERATORS, n=1, cutoff=0.5)
+        message = "no operator is called that" + (f"; did you mean {near[0]!r}?" if near else "")
+        raise invalid(field, message, named, list(OPERATORS))
+
+
 def _check_flows(spec: JobSpec, number: int) -> None:
-    """Operators take schemes of the flow ops, and models take others."""
+    """Operators take schemes of a flow of their own, and models take others."""
     subject = spec.subjects[number]
-    own = subject.schemes is not None
-    for place, scheme in enumerate(subject.schemes or spec.schemes):
-        if (scheme.flow == OPS) != (subject.operator is not None):
+    own = OPS if subject.operator is not None else CONFORMANCE if subject.conformance is not None else None
+    field = f"subjects.{number}.schemes" if subject.schemes is not None else "schemes"
+    for place, scheme in enumerate(plan.schemes(spec, subject)):
+        if (scheme.flow if scheme.flow in OPERATOR_MODES else None) != own:
             raise invalid(
-                f"subjects.{number}.schemes.{place}.flow" if own else f"schemes.{place}.flow",
-                f"flow {OPS} is that of operators, and subjects.{number} is {subject.label}: "
+                f"{field}.{place}.flow",
+                f"flow {own or scheme.flow} is that of operators, and subjects.{number} is {subject.label}: "
                 "give each subject schemes of its own",
                 scheme.flow,
-                [OPS] if subject.operator is not None else None,
+                [own] if own is not None else None,
             )
 
 
@@ -140,9 +150,11 @@ def _check_sizes(subject: Subject, field: str, limits: Limits) -> None:
 
 
 def check_plan(spec: JobSpec, *, project: str, settings: Settings) -> None:
-    """The project that the job names, its number of cells, and that each scheme fits its subject."""
+    """The project and the operators that the job names, its number of cells, and that each scheme fits."""
     if spec.project is not None and spec.project != project:
         raise invalid("project", f"the address says {project!r}", spec.project, [project])
+    for number, subject in enumerate(spec.subjects):
+        _check_operator(subject.conformance, f"subjects.{number}.conformance")
     count = plan.count(spec)
     if count == 0:
         raise invalid("schemes", "the job has no cell: give schemes to the job or to each subject", [], None)

@@ -6,11 +6,13 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.budget import budgets
+from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
-from noisefloor.contract.measurement import OUTPUT, SQNR
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES
 from noisefloor.contract.resources import (
     CellView,
+    ConformanceView,
     JobView,
     MeasurementView,
     Progress,
@@ -19,7 +21,18 @@ from noisefloor.contract.resources import (
 )
 from noisefloor.contract.verdict import Absence, Finding
 from noisefloor.contract.worker import Capabilities, WorkerState, WorkerView
-from noisefloor.store import absences, analyses, cells, jobs, measurements, shards, tables, workers
+from noisefloor.store import (
+    absences,
+    analyses,
+    cells,
+    conformance,
+    jobs,
+    measurements,
+    shards,
+    tables,
+    workers,
+)
+from noisefloor.store.conformance import Found
 from noisefloor.workflow.evaluate import figure_of, planned_cell, policy_of, zero_output
 from noisefloor.workflow.waiting import waiting_for
 
@@ -72,9 +85,11 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
     measured: dict[str, list[tables.Measurement]] = {cell_id: [] for cell_id in ids}
     for measurement in measurements.of_cells(session, ids):
         measured[measurement.cell_id].append(measurement)
+    kernels = conformance.of_cells(session, ids)
     views = []
     for row in rows:
         cell = planned_cell(row)
+        kernel = kernels.get(row.id)
         shown = tuple(_measurement_view(m, found.get(m.id)) for m in measured[row.id])
         views.append(
             CellView(
@@ -90,6 +105,7 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
                 duration_s=row.duration_s,
                 finding=_finding(found.get(row.id)),
                 measurements=shown,
+                conformance=Conformance.model_validate(kernel.document) if kernel is not None else None,
                 budgets=budgets(shown),
                 repro=plan.repro(cell, limits=conditions.limits, analysis=conditions.analysis),
             )
@@ -101,6 +117,20 @@ def layer_view(session: Session, row: tables.Cell) -> LayerView:
     """What is known of a cell's layers; nothing for a cell that measured none."""
     found = analyses.find(session, row.id)
     return LayerView.model_validate({"cell": row.id, **(found.document if found is not None else {})})
+
+
+def conformance_view(found: Found) -> ConformanceView:
+    """What was found of a kernel, and where it stands."""
+    row = found.row
+    return ConformanceView.model_validate(
+        {
+            **row.document,
+            **{name: getattr(row, name) for name in ("id", "cell_id", "mode", "torch", "recorded_at")},
+            "project": found.job.project,
+            "job_id": found.job.id,
+            "environment": found.cell.environment_key,
+        }
+    )
 
 
 def series_view(row: tables.Series) -> SeriesView:
@@ -128,7 +158,8 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
 
 
 def _result_rows(cell: CellView) -> Iterator[ResultRow]:
-    measured = {m.edge: m for m in cell.measurements if m.place == OUTPUT and m.metric == SQNR}
+    headline = SQNR if cell.conformance is None else WRONG_CASES
+    measured = {m.edge: m for m in cell.measurements if m.place == OUTPUT and m.metric == headline}
     for edge in cell.scheme.edges:
         measurement = measured.get(edge)
         finding = measurement.finding if measurement else cell.finding
@@ -139,9 +170,10 @@ def _result_rows(cell: CellView) -> Iterator[ResultRow]:
             edge=edge,
             lane=cell.lane.label,
             status=cell.status,
-            figure=measurement.figure if measurement else None,
+            figure=measurement.figure if measurement and headline == SQNR else None,
             floor_db=cell.scheme.floor_db.get(edge),
             verdict=finding.verdict if finding else None,
+            conformance=cell.conformance.verdict if cell.conformance else None,
         )
 
 

@@ -148,7 +148,10 @@ def _inline(spec: JobSpec) -> Policy:
 
 
 def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult) -> CellView:
-    shared = {"status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"}
+    shared = {
+        *("status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"),
+        "conformance",
+    }
     return CellView(
         id=str(cell.ordinal),
         **dict(cell),

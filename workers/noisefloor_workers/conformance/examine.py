@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noisefloor.contract.conformance import Case, Outcome, Verdict
-from noisefloor_workers.conformance.given import Givens, evaluate, reals
+from noisefloor_workers.conformance.given import Givens
 from noisefloor_workers.conformance.operators.operator import InvalidCase, Operator, Posed
 from noisefloor_workers.conformance.oracle import Exact
 
@@ -43,7 +43,7 @@ def examine(operator: Operator, case: Case, *, kernel: Kernel | None = None) -> 
 
 def cross_check(operator: Operator, posed: Posed, case: Case) -> None:
     """Hold the oracle against the formula in float64, which another piece of code computes."""
-    formula = evaluate(operator.formula, reals(posed.givens)) / posed.step + posed.zero_point
+    formula = operator.real(posed.givens) / posed.step + posed.zero_point
     exact = posed.exact
     found, wanted = (
         Exact(real=formula, magnitude=formula, low=exact.low, high=exact.high).clamped,
@@ -87,22 +87,26 @@ def _differs(posed: Posed, output: Tensor) -> str | None:
     """What is wrong with an output before its numbers are looked at."""
     if output.shape != posed.exact.real.shape:
         return f"its shape is {tuple(output.shape)}, and should be {tuple(posed.exact.real.shape)}"
-    if output.is_quantized != posed.quantized:
+    if output.is_quantized != (posed.form == "quantized"):
         return "it is quantized" if output.is_quantized else "it is not quantized"
-    carried = posed.quantized and output.numel() > 0  # a scale without a code is nobody's error
+    if posed.form == "codes" and output.is_floating_point():
+        return "it is of floats, and should be of codes"
+    carried = posed.form == "quantized" and output.numel() > 0  # a scale without a code is nobody's error
     if carried and (output.q_scale(), output.q_zero_point()) != (posed.step, posed.zero_point):
         return (
             f"its scale is {output.q_scale()} and its zero point {output.q_zero_point()}, "
             f"and should be {posed.step} and {posed.zero_point}"
         )
-    if not posed.quantized and not torch.isfinite(output).all():
+    if posed.form == "floats" and not torch.isfinite(output).all():
         return "it has values that are not finite"
     return None
 
 
 def _codes(posed: Posed, output: Tensor) -> Tensor:
-    if posed.quantized:
+    if posed.form == "quantized":
         return output.int_repr().long()
+    if posed.form == "codes":
+        return output.long()
     return (output.double() / posed.step).round().long()
 
 

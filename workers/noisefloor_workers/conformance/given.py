@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class Quantized:
     """A quantized tensor by its integers.
 
     `codes` is int64; `scale` is a float, or one a channel of `axis`. Per channel, the zero point is the same
-    on all channels.
+    on all channels. What is `plain` is given as integers, to operators that take scale and zero point apart.
     """
 
     codes: Tensor
@@ -26,6 +27,7 @@ class Quantized:
     axis: int = 0
     dtype: torch.dtype = torch.quint8
     layout: Layout = "contiguous"
+    plain: bool = False
 
     @property
     def centred(self) -> Tensor:
@@ -48,6 +50,8 @@ class Quantized:
             codes, end = f"torch.stack([{codes}, 1 + {codes}], -1).flatten(-2)", "[..., ::2]"
         elif self.layout == "channels_last":
             end = f".contiguous(memory_format=torch.{MEMORY_FORMATS[self.codes.dim()]})"
+        if self.plain:
+            return f"{codes}{end}"
         if isinstance(self.scale, float):
             return f"torch._make_per_tensor_quantized_tensor({codes}, {self.scale!r}, {self.zero_point}){end}"
         scales = f"torch.tensor({list(self.scale)!r}, dtype=torch.float64)"
@@ -60,15 +64,27 @@ Given = Quantized | Tensor | tuple[int, ...] | float | None  # an int is a float
 Givens = Mapping[str, Given]
 
 
-def evaluate(expression: str, names: Mapping[str, object]) -> Tensor:
-    """The value of an expression on torch and these names.
+def evaluate(expression: str, names: Mapping[str, object], *, prelude: str = "") -> Tensor:
+    """The value of an expression on torch, these names, and what a prelude defines.
 
     What is run is what a script prints, so that neither can be right while the other is wrong.
     """
-    result = eval(expression, {"torch": torch, "__builtins__": {}}, dict(names))  # noqa: S307 - our own text
+    result = eval(expression, {**_defined(prelude), **names})  # noqa: S307 - our own text
     if not isinstance(result, Tensor):
         raise TypeError(f"{expression} gives no tensor")
     return result
+
+
+@cache
+def _defined(prelude: str) -> dict[str, object]:
+    names: dict[str, object] = {"torch": torch}
+    exec(prelude, names)  # noqa: S102 - our own text
+    return names
+
+
+def is_whole(given: Tensor) -> bool:
+    """Whether a tensor is of integers or truths, which the formula takes as they are."""
+    return not given.is_floating_point()
 
 
 def tensors(givens: Givens) -> dict[str, object]:
@@ -80,12 +96,15 @@ def tensors(givens: Givens) -> dict[str, object]:
 
 
 def reals(givens: Givens) -> dict[str, object]:
-    """The names of the float64 formula: each tensor's real values under its name and `_real`."""
+    """The names of the float64 formula: each tensor's real values under its name and `_real`.
+
+    Tensors of indices and truths keep their names, as numbers do.
+    """
     found: dict[str, object] = {}
     for name, given in givens.items():
         if isinstance(given, Quantized):
             found[f"{name}_real"] = given.centred.double() * given.scales
-        elif isinstance(given, Tensor):
+        elif isinstance(given, Tensor) and not is_whole(given):
             found[f"{name}_real"] = given.double()
         elif given is None:
             found[f"{name}_real"] = None

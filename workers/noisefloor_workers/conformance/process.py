@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from pydantic import ValidationError
 
@@ -33,6 +33,17 @@ class SuiteError(Exception):
     """The suite cannot be trusted or cannot run: no verdict."""
 
 
+class Running(Protocol):
+    """A worker's process, as `subprocess.Popen` has it."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
 class Process:
     """A worker, started at the first question and again at the first after it died."""
 
@@ -40,8 +51,9 @@ class Process:
         self.isa = isa
         self._command = tuple(command)
         self._case_s = case_s
-        self._running: subprocess.Popen[bytes] | None = None
+        self._running: Running | None = None
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._said_before = 0
         self._answered = False
         self._limit_s = START_S
 
@@ -57,6 +69,7 @@ class Process:
     def ask(self, question: Question) -> Answer:
         """The answer; Crashed where the process dies of the question, SuiteError where it never worked."""
         process = self._running or self._start()
+        self._said_before = self._stderr.seek(0, os.SEEK_END)
         try:
             stdin = _pipe(process.stdin)
             stdin.write(line(question))
@@ -77,20 +90,24 @@ class Process:
         self._answered, self._limit_s = True, self._case_s
         return answer
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Running:
         self._limit_s = START_S
+        self._running = self.spawn(self._stderr)
+        return self._running
+
+    def spawn(self, stderr: IO[bytes]) -> Running:
+        """A new process with the worker in it."""
         inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        self._running = subprocess.Popen(  # noqa: S603 - this interpreter, on a module of ours
+        return subprocess.Popen(  # noqa: S603 - this interpreter, on a module of ours
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stderr=stderr,
             env={**inherited, **cap_variables(self.isa), **threads},
         )
-        return self._running
 
-    def _read(self, process: subprocess.Popen[bytes]) -> bytes:
+    def _read(self, process: Running) -> bytes:
         stdout = _pipe(process.stdout)
         said, deadline_s = b"", time.monotonic() + self._limit_s
         while not said.endswith(b"\n"):
@@ -103,13 +120,13 @@ class Process:
             said += some
         return said
 
-    def _why(self, process: subprocess.Popen[bytes], error: Exception) -> str:
+    def _why(self, process: Running, error: Exception) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {self._limit_s:g} s"
         code = process.wait()
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - TAIL_BYTES))
+        self._stderr.seek(max(self._said_before, size - TAIL_BYTES))
         tail = self._stderr.read().decode("utf-8", "replace").replace("\0", "").strip()
         return f"the process ended with {how}" + (f"; it said: {tail}" if tail else "")
 

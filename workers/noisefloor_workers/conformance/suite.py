@@ -39,51 +39,75 @@ def conform(
     wanted: Wanted, say: Callable[[str], None], *, command: Sequence[str] = COMMAND
 ) -> Iterator[Conformance]:
     """Each operator × engine × cap as it is done; SuiteError where there is no verdict to give."""
-    known: dict[str, Case] = {}
+    shrunk: dict[str, Case] = {}
     for isa in wanted.isas:
         here = isa in machine_isas()
         with Process(isa if here else "native", command=command) as process:
-            catalogue = process.ask(ListCases(op=wanted.op, quick=wanted.quick))
-            if not isinstance(catalogue, Catalogue):
-                raise SuiteError("a worker does not list its operators")
-            for listed in catalogue.operators:
+            for listed in listing(process, op=wanted.op, quick=wanted.quick):
                 for engine in wanted.engines:
-                    say(f"{listed.op} on {engine}, {isa}")
                     if not here:
                         has = f"isa {isa} is above this machine; it has: {', '.join(machine_isas())}"
                         yield _unsupported(listed, engine, isa, has)
-                    elif engine not in listed.engines:
-                        only = f"its engines are: {', '.join(listed.engines)}"
-                        yield _unsupported(listed, engine, isa, only)
-                    else:
-                        yield _try(process, listed, engine, known)
+                        continue
+                    for said in examined(process, listed, engine, shrunk):
+                        if isinstance(said, Conformance):
+                            yield said
+                        else:
+                            say(said)
 
 
-def _try(process: Process, listed: Listed, engine: Engine, known: dict[str, Case]) -> Conformance:
-    examined: list[tuple[Case, Outcome]] = []
-    for case in listed.cases:
+def listing(process: Process, *, op: str, quick: bool) -> tuple[Listed, ...]:
+    """The operators that a glob means, with their cases."""
+    catalogue = process.ask(ListCases(op=op, quick=quick))
+    if not isinstance(catalogue, Catalogue):
+        raise SuiteError("a worker does not list its operators")
+    return catalogue.operators
+
+
+def examined(
+    process: Process, listed: Listed, engine: Engine, shrunk: dict[str, Case]
+) -> Iterator[str | Conformance]:
+    """One operator on one engine: what is being done, and at last what was found.
+
+    `shrunk` keeps the smallest cases so far, of other engines too: one that fails here is taken as it is.
+    """
+    if engine not in listed.engines:
+        yield _unsupported(listed, engine, process.isa, f"its engines are: {', '.join(listed.engines)}")
+        return
+    where = f"{listed.op} on {engine}, {process.isa}"
+    ran: list[tuple[Case, Outcome]] = []
+    for number, case in enumerate(listed.cases, start=1):
+        yield f"{where}: case {number} of {len(listed.cases)}"
         outcome = _outcome(process, case, engine)
         if isinstance(outcome, str):
-            return _unsupported(listed, engine, process.isa, outcome)
+            yield _unsupported(listed, engine, process.isa, outcome)
+            return
         if outcome is not None:
-            examined.append((case, outcome))
-    found = settle(listed.op, engine, process.isa, examined)
-    fault = to_shrink(examined)
-    if fault is None:
-        return found
+            ran.append((case, outcome))
+    found = settle(listed.op, engine, process.isa, ran)
+    fault = to_shrink(ran)
+    if fault is not None:
+        yield f"{where}: making a case that is at fault smaller"
+        found = _made_small(process, found, fault, shrunk)
+    yield found
+
+
+def _made_small(
+    process: Process, found: Conformance, fault: tuple[Case, Outcome], shrunk: dict[str, Case]
+) -> Conformance:
     case, failed = fault
-    known_key = f"{listed.op} {failed.verdict} {case.values}"
+    key = f"{found.op} {failed.verdict} {case.values}"
 
     def fails(smaller: Case) -> bool:
-        outcome = _outcome(process, smaller, engine)
+        outcome = _outcome(process, smaller, found.engine)
         return isinstance(outcome, Outcome) and outcome.verdict is failed.verdict
 
     tries = CRASH_TRIES if failed.verdict is Verdict.CRASHES else TRIES
-    # what failed on another engine is most often small here too
-    before = known.get(known_key)
-    smallest = shrink(before if before is not None and fails(before) else case, fails, tries=tries)
-    known.setdefault(known_key, smallest)
-    written = process.ask(Write(case=smallest, engine=engine))
+    # what is smallest on another engine, or under another cap, is taken here too where it fails
+    before = shrunk.get(key)
+    smallest = before if before is not None and fails(before) else shrink(case, fails, tries=tries)
+    shrunk.setdefault(key, smallest)
+    written = process.ask(Write(case=smallest, engine=found.engine))
     script = written.script if isinstance(written, Written) else None
     return found.replace(case=smallest, script=script)
 

@@ -30,6 +30,7 @@ def settle(op: str, engine: Engine, isa: Isa, examined: Sequence[Examined]) -> C
         max_lsb=max((outcome.max_lsb for outcome in outcomes), default=0),
         wrong_share=sum(outcome.wrong_elements for outcome in outcomes) / max(elements, 1),
         reason=_reason(examined),
+        values=_faulty_values(examined),
     )
 
 
@@ -44,9 +45,14 @@ def to_shrink(examined: Sequence[Examined]) -> Examined | None:
     return min(alike, key=lambda pair: GENTLEST.index(pair[0].values), default=None)
 
 
+def _faulty_values(examined: Sequence[Examined]) -> tuple[Values, ...]:
+    found = {case.values for case, outcome in examined if outcome.verdict.is_fault}
+    return tuple(values for values in GENTLEST if values in found)
+
+
 def _reason(examined: Sequence[Examined]) -> str | None:
     """Which values the faults are in, and each thing that was said, once."""
-    values = {case.values for case, outcome in examined if outcome.verdict.is_fault}
-    where = [f"with values: {', '.join(v for v in GENTLEST if v in values)}"] if values else []
+    values = _faulty_values(examined)
+    where = [f"with values: {', '.join(values)}"] if values else []
     said = dict.fromkeys(outcome.reason for _case, outcome in examined if outcome.reason)
     return "; ".join([*where, *said])[:20_000] or None

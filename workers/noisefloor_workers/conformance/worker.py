@@ -4,11 +4,11 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
 
 import torch
 
 from noisefloor.contract.lane import Lane
+from noisefloor.contract.operators import matches
 from noisefloor_workers.conformance.examine import examine
 from noisefloor_workers.conformance.messages import (
     QUESTION,
@@ -36,7 +36,7 @@ def answer(question: Question, operators: Mapping[str, Operator] = OPERATORS) ->
         listed = (
             Listed(op=name, engines=operator.engines, cases=tuple(operator.cases(question.quick)))
             for name, operator in operators.items()
-            if fnmatchcase(name, question.op) or fnmatchcase(name.partition("::")[2], question.op)
+            if matches(name, question.op)
         )
         return Catalogue(operators=tuple(listed))
     operator, isa = operators[question.case.op], isa_in_force()

@@ -15,6 +15,7 @@ from noisefloor.contract.lane import Isa
 ONEDNN = "ONEDNN_MAX_CPU_ISA"
 ATEN = "ATEN_CPU_CAPABILITY"
 FBGEMM = "FBGEMM_ENABLE_INSTRUCTIONS"
+VNNI = "avx512_vnni"
 VARIABLES = (ONEDNN, ATEN, FBGEMM)
 
 # FBGEMM knows AVX2, AVX512, AVX512_E1 (VNNI) and their 256-bit forms, ignores any other word, and has no
@@ -55,12 +56,18 @@ def isa_in_force(environ: Mapping[str, str] = os.environ) -> Isa | None:
 
 def machine_isas() -> tuple[Isa, ...]:
     """The caps that lie at or below what this processor has, `native` first."""
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return tuple(isa for isa in get_args(Isa) if _FLAGS[isa] <= flags)
 
 
+def native_level() -> Isa:
+    """The cap that no cap amounts to here; `native` where the processor has VNNI, which lies above all."""
+    caps = machine_isas()
+    return "native" if VNNI in cpu_flags() or len(caps) == 1 else caps[1]
+
+
 @cache
-def _cpu_flags() -> frozenset[str]:
+def cpu_flags() -> frozenset[str]:
     """What the processor says it has. Empty where the system does not tell: then only `native` is offered."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

@@ -12,6 +12,7 @@ from noisefloor_workers.lanes.environment import environment
 from noisefloor_workers.plugins import Kind, packages
 from noisefloor_workers.runner import operators
 from noisefloor_workers.runner.bench import Bench
+from noisefloor_workers.runner.kernels import walk_kernels
 from noisefloor_workers.runner.messages import (
     CellFinished,
     CellStarted,
@@ -32,6 +33,9 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
     Cells are taken one quantization after another, so that one calibrated model is alive at a time. If the
     subject cannot be loaded or run, all cells end for that reason.
     """
+    if task.subject.conformance is not None:
+        yield from walk_kernels(task, task.subject.conformance)
+        return
     yield SubjectStarted()
     started_s = time.monotonic()
     try:

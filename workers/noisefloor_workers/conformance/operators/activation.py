@@ -1,6 +1,5 @@
 """One tensor into one of its shape: the relu family, exact; curves, held to float64 within a step."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,13 +8,9 @@ from torch import Tensor
 from noisefloor.contract.conformance import Case
 from noisefloor_workers.conformance.draw import Draw
 from noisefloor_workers.conformance.operators import elementwise
-from noisefloor_workers.conformance.operators.linear import activation
+from noisefloor_workers.conformance.operators.linear import BOUND_LSB, Curve, activation, leaky, tanh
 from noisefloor_workers.conformance.operators.operator import InvalidCase, Operator, Posed
 from noisefloor_workers.conformance.oracle import Exact
-
-Curve = Callable[[Tensor], Tensor]
-# A curve is computed in float32 or through a table of its own making: a step beside rounding is allowed
-BOUND_LSB = 1.0
 
 
 def pose(
@@ -65,6 +60,9 @@ def _operator(
     )
 
 
+THRESHOLD = 0.25
+
+
 def _relu6(x: Tensor) -> Tensor:
     return x.clamp(0, 6)
 
@@ -73,20 +71,32 @@ def _hard(x: Tensor) -> Tensor:
     return x.clamp(-0.5, 0.75)
 
 
-def _leaky(x: Tensor) -> Tensor:
-    return torch.where(x > 0, x, x * 0.125)
-
-
 def _elu(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, x.expm1())
 
 
+def _celu(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.5 * (x / 0.5).expm1())
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / 2**0.5)) / 2
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return x * (1 + tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+
+
+def _threshold(x: Tensor) -> Tensor:
+    return torch.where(x > THRESHOLD, x, 0.125)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 def _sigmoid(x: Tensor) -> Tensor:
     return 1 / (1 + (-x).exp())
-
-
-def _tanh(x: Tensor) -> Tensor:
-    return 1 - 2 / (1 + (2 * x).exp())
 
 
 def _hardswish(x: Tensor) -> Tensor:
@@ -119,11 +129,59 @@ OPERATORS = (
         _hard,
         own_scale=True,
     ),
+    *(
+        _operator(name, call, "torch.clamp(x_real, -0.5, 0.75)", _hard, own_scale=True)
+        for name, call in (
+            ("aten::clamp", "torch.clamp(x, -0.5, 0.75)"),
+            ("aten::hardtanh", "torch.nn.functional.hardtanh(x, -0.5, 0.75)"),
+        )
+    ),
+    *(
+        _operator(
+            name, call, "torch.nn.functional.threshold(x_real, 0.25, 0.125)", _threshold, own_scale=True
+        )
+        for name, call in (
+            ("aten::threshold", "torch.nn.functional.threshold(x, 0.25, 0.125)"),
+            ("quantized::threshold", "torch.ops.quantized.threshold(x, 0.25, 0.125)"),
+        )
+    ),
+    _operator(
+        "quantized::dropout",
+        "torch.ops.quantized.dropout(x, scale, zero_point, 0.5, False)",
+        "x_real + 0",
+        _same,
+        own_scale=True,
+    ),
+    _operator(
+        "aten::leaky_relu",
+        "torch.nn.functional.leaky_relu(x, 0.125)",
+        "torch.nn.functional.leaky_relu(x_real, 0.125)",
+        leaky,
+        own_scale=True,
+    ),
+    *(
+        _operator(
+            f"aten::gelu ({approximate})" if approximate != "none" else "aten::gelu",
+            f"torch.nn.functional.gelu(x, approximate={approximate!r})",
+            f"torch.nn.functional.gelu(x_real, approximate={approximate!r})",
+            curve,
+            own_scale=True,
+            bound_lsb=BOUND_LSB,
+        )
+        for approximate, curve in (("none", _gelu), ("tanh", _gelu_tanh))
+    ),
+    _operator(
+        "quantized::celu",
+        f"torch.ops.quantized.celu(x, {RESCALED}, 0.5)",
+        "torch.nn.functional.celu(x_real, 0.5)",
+        _celu,
+        bound_lsb=BOUND_LSB,
+    ),
     _operator(
         "quantized::leaky_relu",
         f"torch.ops.quantized.leaky_relu(x, 0.125, False, {RESCALED})",
         "torch.nn.functional.leaky_relu(x_real, 0.125)",
-        _leaky,
+        leaky,
     ),
     _operator(
         "quantized::elu",
@@ -151,7 +209,7 @@ OPERATORS = (
         "aten::tanh",
         "torch.tanh(x)",
         "torch.tanh(x_real)",
-        _tanh,
+        tanh,
         fixed=(2 / 256, 128),
         bound_lsb=BOUND_LSB,
     ),

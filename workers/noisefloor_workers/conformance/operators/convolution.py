@@ -1,17 +1,22 @@
-"""Convolutions, with and without relu, dynamic or not, and transposed ones, in one to three dimensions."""
+"""Convolutions in one to three dimensions: static, fused with relu or a sum, dynamic, and transposed."""
 
 from collections.abc import Iterable
 from functools import partial
 from itertools import product
 
-from noisefloor.contract.conformance import Case
+from torch import Tensor
+
+from noisefloor.contract.conformance import Case, Layout
+from noisefloor.contract.lane import QUANTIZED_ENGINES
 from noisefloor_workers.conformance import oracle
 from noisefloor_workers.conformance.draw import Draw
-from noisefloor_workers.conformance.given import Givens
+from noisefloor_workers.conformance.given import Given, Givens, Quantized
+from noisefloor_workers.conformance.operators import linear
 from noisefloor_workers.conformance.operators.linear import VALUES, activation, bias, posed, units, weight
 from noisefloor_workers.conformance.operators.operator import InvalidCase, Operator, Posed
 
 Sizes = dict[str, tuple[int, ...]]
+LAYOUTS: tuple[Layout, ...] = ("strided", "channels_last")
 # The image, of which convolutions in one and two dimensions take the last lengths
 IMAGE = (5, 6, 5)
 # What differs from the usual, in as many lengths as there are dimensions
@@ -82,33 +87,86 @@ def cases(name: str, quick: bool, *, dims: int, transposed: bool) -> Iterable[Ca
             )
         if number == 0:
             first = Case(op=name, sizes=sizes, seed=1)
-            yield first.replace(layout="strided")
             yield first.replace(bias=False)
             yield first.replace(weight_zero_point=3)
-            if dims > 1:
-                yield first.replace(layout="channels_last")
+        if number == 0 or "groups" in differs:
+            laid = Case(op=name, sizes=sizes, seed=number)
+            for layout, per_channel in product(LAYOUTS[: 1 + (dims > 1)], (False, True)):
+                yield laid.replace(layout=layout, per_channel=per_channel)
 
 
-def pose(case: Case, *, relu: bool, transposed: bool) -> Posed:
+def pose(case: Case, *, relu: bool = False, transposed: bool = False, add: bool = False) -> Posed:
     """X [batch, in, *image]; w [out, in / groups, *kernel], transposed [in, out / groups, *kernel]."""
-    draw, sizes = Draw(case), case.sizes
-    (groups,), (inputs, outputs) = sizes["groups"], sizes["channels"]
-    x = activation(draw, (*sizes["batch"], inputs * groups, *sizes["image"]))
+    draw = Draw(case)
+    x = activation(draw, image_shape(case))
+    w = weight(draw, weight_shape(case, transposed=transposed), axis=int(transposed))
+    unit, b, steps = worked_out(draw, x, w, transposed=transposed)
+    givens: dict[str, Given] = {"x": x, "w": w, "bias": b, **arguments(case, transposed=transposed)}
+    across = _across(case)
+    real = steps * (unit.reshape(across) if unit.dim() else unit)
+    added = None if b is None else b.double().reshape(across)
+    if add:
+        summed = activation(draw, steps.shape)
+        givens["added"] = summed
+        values = summed.centred * summed.scales
+        added = values if added is None else added + values
+    return posed(draw, givens, real, added, relu=relu)
+
+
+def pose_dynamic(case: Case, *, transposed: bool, reduce_range: bool) -> Posed:
+    """The same with float x; the output is of floats."""
+    draw = Draw(case)
+    x = linear.spanning(draw, image_shape(case), reduce_range=reduce_range)
+    w = weight(draw, weight_shape(case, transposed=transposed), axis=int(transposed))
+    w = linear.weight_under(draw, w, reduce_range=reduce_range)
+    unit, b, steps = worked_out(draw, x, w, transposed=transposed)
+    givens: Givens = {"x": linear.floats(x), "w": w, "bias": b, **arguments(case, transposed=transposed)}
+    return linear.accumulated(givens, steps, unit, b, relu=False, axis=1)
+
+
+def image_shape(case: Case) -> tuple[int, ...]:
+    """[batch, in, *image]."""
+    (groups,), (inputs, _outputs) = case.sizes["groups"], case.sizes["channels"]
+    return (*case.sizes["batch"], inputs * groups, *case.sizes["image"])
+
+
+def weight_shape(case: Case, *, transposed: bool = False) -> tuple[int, ...]:
+    """[out, in / groups, *kernel], transposed [in, out / groups, *kernel]."""
+    (groups,), (inputs, outputs) = case.sizes["groups"], case.sizes["channels"]
     shape = (inputs * groups, outputs) if transposed else (outputs * groups, inputs)
-    w = weight(draw, (*shape, *sizes["kernel"]), axis=int(transposed))
-    _require_call(case, transposed=transposed)
+    return (*shape, *case.sizes["kernel"])
+
+
+def arguments(case: Case, *, transposed: bool = False) -> dict[str, Given]:
+    """The givens that are no tensors."""
+    sizes = case.sizes
+    how: dict[str, Given] = {name: sizes[name] for name in ("stride", "padding", "dilation")}
+    if transposed:
+        how["output_padding"] = sizes["output_padding"]
+    return {**how, "groups": sizes["groups"][0]}
+
+
+def worked_out(
+    draw: Draw, x: Quantized, w: Quantized, *, transposed: bool = False
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What a step of the accumulator is worth, the bias, and the accumulator before it."""
+    sizes = draw.case.sizes
+    (groups,), (_inputs, outputs) = sizes["groups"], sizes["channels"]
+    _require_call(draw.case, transposed=transposed)
     unit = units(x, w)
     b = bias(draw, unit, outputs * groups)
     how = {name: sizes[name] for name in ("stride", "padding", "dilation")}
     if transposed:
-        how["output_padding"] = sizes["output_padding"]
-        accumulated = oracle.transposed_convolution(x.centred, w.centred, **how, groups=groups)
+        ends = sizes["output_padding"]
+        steps = oracle.transposed_convolution(x.centred, w.centred, **how, output_padding=ends, groups=groups)
     else:
-        accumulated = oracle.convolution(x.centred, w.centred, **how, groups=groups)
-    givens: Givens = {"x": x, "w": w, "bias": b, **how, "groups": groups}
-    across = (-1, *(1 for _ in sizes["image"]))
-    added = None if b is None else b.reshape(across)
-    return posed(draw, givens, accumulated * (unit.reshape(across) if unit.dim() else unit), added, relu=relu)
+        steps = oracle.convolution(x.centred, w.centred, **how, groups=groups)
+    return unit, b, steps
+
+
+def _across(case: Case) -> tuple[int, ...]:
+    """The shape in which one number a channel lies across an output."""
+    return (-1, *(1 for _ in case.sizes["image"]))
 
 
 def _require_call(case: Case, *, transposed: bool) -> None:
@@ -147,32 +205,69 @@ def _require_call(case: Case, *, transposed: bool) -> None:
 def _convolution(dims: int, *, relu: bool) -> Operator:
     kind = f"conv{dims}d"
     name = f"quantized::{kind}" + ("_relu" if relu else "")
-    formula = f"torch.nn.functional.{kind}(x_real, w_real, bias_real, stride, padding, dilation, groups)"
-    prepack = f"torch.ops.quantized.{kind}_prepack(w, bias, stride, padding, dilation, groups)"
+    formula = FORMULA.format(kind=kind)
     return Operator(
         name=name,
-        call=f"torch.ops.{name.replace('::', '.')}(x, {prepack}, scale, zero_point)",
+        call=f"torch.ops.{name.replace('::', '.')}(x, {_prepacked(kind)}, scale, zero_point)",
         formula=f"{formula}.relu()" if relu else formula,
         cases=partial(cases, name, dims=dims, transposed=False),
-        pose=partial(pose, relu=relu, transposed=False),
+        pose=partial(pose, relu=relu),
+        covers=(name if dims == 1 else f"{name}.new",),
+    )
+
+
+def _added(*, relu: bool) -> Operator:
+    name = "quantized::conv2d_add" + ("_relu" if relu else "")
+    formula = f"({FORMULA.format(kind='conv2d')} + added_real)"
+    return Operator(
+        name=name,
+        call=f"torch.ops.{name.replace('::', '.')}(x, added, {_prepacked('conv2d')}, scale, zero_point)",
+        formula=f"{formula}.relu()" if relu else formula,
+        cases=partial(cases, name, dims=2, transposed=False),
+        pose=partial(pose, relu=relu, add=True),
     )
 
 
 def _transposed(dims: int) -> Operator:
     kind = f"conv_transpose{dims}d"
     name = f"quantized::{kind}"
-    arguments = "stride, padding, output_padding"
-    prepack = f"torch.ops.quantized.{kind}_prepack(w, bias, {arguments}, dilation, groups)"
     return Operator(
         name=name,
-        call=f"torch.ops.quantized.{kind}(x, {prepack}, scale, zero_point)",
-        formula=f"torch.nn.functional.{kind}(x_real, w_real, bias_real, {arguments}, groups, dilation)",
+        call=f"torch.ops.quantized.{kind}(x, {_prepacked(kind)}, scale, zero_point)",
+        formula=TRANSPOSED_FORMULA.format(kind=kind),
         cases=partial(cases, name, dims=dims, transposed=True),
-        pose=partial(pose, relu=False, transposed=True),
+        pose=partial(pose, transposed=True),
     )
 
 
+def _dynamic(dims: int, *, transposed: bool, reduce_range: bool) -> Operator:
+    kind = f"conv_transpose{dims}d" if transposed else f"conv{dims}d"
+    name = f"quantized::{kind}_dynamic" + (" (reduce_range)" if reduce_range else "")
+    return Operator(
+        name=name,
+        call=f"torch.ops.quantized.{kind}_dynamic(x, {_prepacked(kind)}, {reduce_range})",
+        formula=(TRANSPOSED_FORMULA if transposed else FORMULA).format(kind=kind),
+        cases=partial(cases, name, dims=dims, transposed=transposed),
+        pose=partial(pose_dynamic, transposed=transposed, reduce_range=reduce_range),
+        engines=linear.REDUCING if reduce_range else QUANTIZED_ENGINES,
+    )
+
+
+def _prepacked(kind: str) -> str:
+    ends = "output_padding, " if "transpose" in kind else ""
+    return f"torch.ops.quantized.{kind}_prepack(w, bias, stride, padding, {ends}dilation, groups)"
+
+
+FORMULA = "torch.nn.functional.{kind}(x_real, w_real, bias_real, stride, padding, dilation, groups)"
+TRANSPOSED_FORMULA = (
+    "torch.nn.functional.{kind}(x_real, w_real, bias_real, stride, padding, output_padding, groups, dilation)"
+)
 OPERATORS = (
     *(_convolution(dims, relu=relu) for dims, relu in product((1, 2, 3), (False, True))),
+    *(_added(relu=relu) for relu in (False, True)),
     *(_transposed(dims) for dims in (1, 2, 3)),
+    *(
+        _dynamic(dims, transposed=transposed, reduce_range=reduce_range)
+        for transposed, dims, reduce_range in product((False, True), (1, 2, 3), (False, True))
+    ),
 )

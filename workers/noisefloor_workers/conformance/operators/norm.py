@@ -110,6 +110,11 @@ OPERATORS = (
         )
         for dims, suffix in product((1, 2, 3), ("", "_relu"))
     ),
+    *(
+        _operator(f"quantized::batch_norm{suffix}", "weight, bias, mean, var", BATCH, dims=2, kind="batch")
+        for suffix in ("", "_relu")
+    ),
+    _operator("aten::quantized_batch_norm", "weight, bias, mean, var", BATCH, dims=2, kind="batch"),
     _operator(
         "quantized::layer_norm",
         "shape, weight, bias",

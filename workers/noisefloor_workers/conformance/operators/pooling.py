@@ -25,8 +25,9 @@ GRID: tuple[Sizes, ...] = (
     {"stride": (1, 2, 3), "kernel": (2, 3, 2)},
     {"padding": (1, 1, 1)},
     {"padding": (1, 1, 0), "kernel": (2, 3, 3), "stride": (1, 1, 2)},
-    {"dilation": (1, 2, 1)},
+    {"dilation": (1, 1, 2)},
     {"image": (2, 2, 2)},
+    {"image": (1, 1, 1), "kernel": (1, 1, 1)},
 )
 
 
@@ -83,17 +84,21 @@ def _require_call(sizes: Sizes) -> None:
             raise InvalidCase("the window is larger than the image, or the padding than half the window")
 
 
-def _operator(name: str, call: str, formula: str, *, dims: int, kind: Kind) -> Operator:
+def _operator(name: str, call: str, formula: str, *, dims: int, kind: Kind, covers: str = "") -> Operator:
     return Operator(
         name=name,
         call=call,
         formula=formula,
         cases=partial(cases, name, dims=dims, dilated=kind == "max"),
         pose=partial(pose, kind=kind),
+        covers=(covers,) if covers else (),
     )
 
 
 FUNCTIONAL = "torch.nn.functional"
+# what is registered for one, two and three dimensions
+MEANS = ("aten::avg_pool2d", "aten::avg_pool2d", "aten::avg_pool3d")
+ADAPTIVE = ("aten::_adaptive_avg_pool2d", "aten::_adaptive_avg_pool2d", "aten::_adaptive_avg_pool3d")
 OPERATORS = (
     *(
         _operator(
@@ -107,13 +112,24 @@ OPERATORS = (
     ),
     *(
         _operator(
+            f"aten::quantized_max_pool{dims}d",
+            f"torch.quantized_max_pool{dims}d(x, kernel, stride, padding, dilation, False)",
+            f"{FUNCTIONAL}.max_pool{dims}d(x_real, kernel, stride, padding, dilation)",
+            dims=dims,
+            kind="max",
+        )
+        for dims in (1, 2, 3)
+    ),
+    *(
+        _operator(
             f"aten::avg_pool{dims}d",
             f"{FUNCTIONAL}.avg_pool{dims}d(x, kernel, stride, padding)",
             f"{FUNCTIONAL}.avg_pool{dims}d(x_real, kernel, stride, padding)",
             dims=dims,
             kind="mean",
+            covers=covers,
         )
-        for dims in (1, 2, 3)
+        for dims, covers in zip((1, 2, 3), MEANS, strict=True)
     ),
     *(
         _operator(
@@ -122,7 +138,8 @@ OPERATORS = (
             f"{FUNCTIONAL}.adaptive_avg_pool{dims}d(x_real, kernel)",
             dims=dims,
             kind="adaptive",
+            covers=covers,
         )
-        for dims in (1, 2, 3)
+        for dims, covers in zip((1, 2, 3), ADAPTIVE, strict=True)
     ),
 )
