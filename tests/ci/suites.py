@@ -1,7 +1,10 @@
 """Suites and services that tests of CI start from."""
 
+from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from tests.ci.events import REPOSITORY, SECRET
 from tests.samples import job
 
@@ -31,3 +34,10 @@ def with_secrets(settings: Settings, **changes: Any) -> Settings:
         "public_url": "https://noisefloor.example",
     }
     return Settings.model_validate({**settings.model_dump(), **given, **changes})
+
+
+def write_app_key(path: Path) -> rsa.RSAPublicKey:
+    """Write a GitHub App's key as GitHub gives it; its public half."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
+    return key.public_key()

@@ -11,13 +11,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook as Library
 from tests.ci.events import REPOSITORY, sha
 from tests.ci.providers import GitHub, GitLab, Said, StandIn
-from tests.ci.suites import GITLAB_PROJECT, WHSEC, suite, with_secrets
+from tests.ci.suites import GITLAB_PROJECT, WHSEC, suite, with_secrets, write_app_key
 from tests.measuring import claimed, finish
 from tests.samples import result, spec
 
@@ -147,10 +146,8 @@ def receiver() -> Iterator[StandIn]:
 @pytest.fixture(scope="session")
 def app_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, rsa.RSAPublicKey]:
     """A GitHub App's key, in a file as GitHub gives it, and its public half."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     path = tmp_path_factory.mktemp("app") / "key.pem"
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
-    return path, key.public_key()
+    return path, write_app_key(path)
 
 
 def lost_a_layer(cell: str) -> CellResult:
