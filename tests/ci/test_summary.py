@@ -31,6 +31,7 @@ def loss(**changes: object) -> Loss:
         "drop_db": 3.0,
         "baseline": baseline,
         "layer": "fc (Linear) lost 3.100 dB: its own error was at 42.000 dB and is at 38.900 dB",
+        "cause": "the environment: code 0.000 dB, environment 3.000 dB",
         "repro": "printf %s '{}' | noisefloor run -",
     }
     return Loss.model_validate(values | changes)
@@ -44,6 +45,7 @@ def test_the_summary_is_the_answer_of_one_minute() -> None:
         "- **regressed**: 38.000 dB against 41.000 dB: a drop of 3.000 dB, 0.500 allowed\n"
         "- lost: 3.000 dB against the baseline\n"
         "- layer: fc (Linear) lost 3.100 dB: its own error was at 42.000 dB and is at 38.900 dB\n"
+        "- cause: the environment: code 0.000 dB, environment 3.000 dB\n"
         "- baseline: 41.000 dB at aaaaaaaaaaaa, 2026-11-24 12:00 UTC\n\n"
         "Measure it again:\n"
         "```sh\nprintf %s '{}' | noisefloor run -\n```\n\n"

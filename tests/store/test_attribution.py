@@ -16,6 +16,7 @@ from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import writing
 from noisefloor.workflow.attribute import attributions_of
+from noisefloor.workflow.reasons import reasons
 
 OLD, NEW = ENVIRONMENT, ENVIRONMENT.replace(torch="2.14.0")
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
@@ -84,3 +85,5 @@ def test_the_baselines_commit_measured_here_tells_code_from_environment(history:
     history.measure(OURS, 2, OLD, 38)
     found = only(history, lost)
     assert (found.environment_db, found.code_db, found.interaction_db) == (1.5, 2.0, 0.5)
+    (told,) = reasons(history.session, lost.project, lost.id).losses
+    assert told.cause == found.message

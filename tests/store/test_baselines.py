@@ -172,6 +172,21 @@ def test_a_refused_result_is_no_baseline(project: Project) -> None:
     assert (finding.baseline.figure.value, finding.baseline.distance) == (40.0, 2)
 
 
+@pytest.mark.parametrize("baseline", [NEAREST, {"source": "previous"}])
+@pytest.mark.parametrize("on", [{}, {"no_baseline": "warn"}])
+def test_the_first_commit_measured_again_in_another_environment_does_not_become_the_norm(
+    project: Project, baseline: dict[str, str], on: dict[str, str]
+) -> None:
+    newer = ENVIRONMENT.replace(torch="2.14.0")
+    first = project.measure(40.0, baseline=baseline, on=on)
+    again = project.finding(project.measure(30.0, sha=first.sha, baseline=baseline, on=on, environment=newer))
+    assert again.rule == "on.no_baseline"
+    finding = project.finding(project.measure(30.0, baseline=baseline, on=on, environment=newer))
+    assert finding.verdict is Verdict.REGRESSED
+    assert finding.baseline is not None
+    assert finding.baseline.figure.value == 40.0
+
+
 def test_nan_is_no_baseline_even_where_it_only_warns(project: Project) -> None:
     mild = {"on": {"nonfinite": "warn", "no_baseline": "warn"}}
     sha = project.repository.commit()

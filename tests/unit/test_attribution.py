@@ -36,6 +36,17 @@ def test_the_parts_add_up_to_the_loss(y00: float, y01: float, y10: float, y11: f
     assert found.total_db == pytest.approx(y00 - y11)
 
 
+@given(decibels, decibels)
+def test_what_alone_loses_it_leaves_no_rounding_to_the_rest(good: float, bad: float) -> None:
+    by_environment, by_code = split(good, bad, good, bad), split(good, good, bad, bad)
+    assert (by_environment.code_db, by_environment.interaction_db) == (0.0, 0.0)
+    assert (by_code.environment_db, by_code.interaction_db) == (0.0, 0.0)
+
+
+def test_no_loss_is_told_as_less_than_none() -> None:
+    assert "code 0.000 dB" in split(40, 37, 40.0001, 37).message
+
+
 @pytest.mark.parametrize(
     ("figures", "cause"),
     [

@@ -3,7 +3,10 @@
 from tests.reports import NEWER, TODAY, failed, layers, reported
 from tests.samples import result, spec
 
+from noisefloor.contract.attribution import AttributionView, Corner, Square
+from noisefloor.contract.figure import Figure
 from noisefloor.contract.verdict import Verdict
+from noisefloor.gate.attribution import attribute
 from noisefloor.gate.saved import judged
 from noisefloor.gate.summary import Loss, Summary, markdown, summary
 
@@ -34,6 +37,23 @@ def test_a_loss_in_another_environment_is_not_put_down_to_the_code() -> None:
     now = reported(result("0", 38.5, environment=NEWER), 41.5)
     (loss,) = summary(judged(now, SAVED, today=TODAY), SAVED).losses
     assert loss.cause == "the environment changed, the code may have too"
+
+
+def test_the_cause_is_the_attributions_until_it_is_judged_against_something_else() -> None:
+    corner = Corner(sha="a", environment=None, how="measured", figure=Figure.finite(41.5))
+    worse = corner.replace(sha="b", figure=Figure.finite(38.5))
+    split = attribute(Square(old_in_old=corner, old_in_new=worse, new_in_old=corner, new_in_new=worse))
+    lost = judged(reported(38.5), SAVED, today=TODAY)
+    measured = lost.cells[0].measurements[0]
+    view = AttributionView(
+        measurement=measured.id, cell=lost.cells[0].id, series=measured.series, attribution=split
+    )
+    told = lost.replace(attributions=(view,))
+    said = "the environment: code 0.000 dB, environment 3.000 dB, interaction 0.000 dB"
+    assert summary(told, SAVED).losses[0].cause == said
+    assert f"| {said} |" in markdown(summary(told, SAVED))
+    again = summary(judged(told, SAVED, today=TODAY), SAVED)
+    assert again.losses[0].cause == "code or config: the environment is the same"
 
 
 def test_without_a_layer_before_the_noisiest_is_named() -> None:

@@ -53,6 +53,8 @@ def _losses(reasons: Reasons) -> Iterator[str]:
             lines.append(f"- lost: {amount}")
         if loss.layer is not None:
             lines.append(f"- layer: {_escaped(loss.layer)}")
+        if loss.cause is not None:
+            lines.append(f"- cause: {_escaped(loss.cause)}")
         lines.append(f"- baseline: {_baseline(loss)}")
         if len(loss.repro) <= REPRO_LENGTH:
             fence = "`" * max(3, _longest_run(loss.repro, "`") + 1)

@@ -130,7 +130,7 @@ def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa
 
 
 def report_of(service: Client, job: JobView) -> Report:
-    """What the service knows of a job's results, and of the layers of cells that something was found of."""
+    """What the service knows of a job's results, and of the layers and causes of what was found."""
     cells = service.cells(job.id)
     found = [
         cell
@@ -146,6 +146,7 @@ def report_of(service: Client, job: JobView) -> Report:
         url=page_of(service, job.id),
         cells=cells,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
+        attributions=service.attribution(job.id) if found else (),
     )
 
 

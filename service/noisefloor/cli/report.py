@@ -62,7 +62,8 @@ def print_verdict(report: Report) -> None:
     """What needs attention, with the command that reproduces it, and the verdict."""
     console = screen()
     layers = {view.cell: view for view in report.layers}
-    _print_attention(console, report.cells, layers)
+    causes = {one.measurement: one.attribution.message for one in report.attributions}
+    _print_attention(console, report.cells, layers, causes)
     for cell in report.cells:
         sensitivity = layers[cell.id].sensitivity if cell.id in layers else None
         if sensitivity is not None:
@@ -128,17 +129,26 @@ def _verdict(finding: Any) -> Text:
     return Text(finding.verdict.value, style=STYLES[finding.verdict]) if finding else Text("–", style="dim")
 
 
-def _print_attention(console: Console, cells: Sequence[CellView], layers: Mapping[str, LayerView]) -> None:
+def _print_attention(
+    console: Console,
+    cells: Sequence[CellView],
+    layers: Mapping[str, LayerView],
+    causes: Mapping[str, str],
+) -> None:
     for cell in cells:
-        found = [(cell.lane.label, cell.finding)] + [
-            (f"{cell.lane.label} {m.edge} {m.place}", m.finding) for m in cell.measurements
+        found = [(cell.lane.label, cell.finding, None)] + [
+            (f"{cell.lane.label} {m.edge} {m.place}", m.finding, causes.get(m.id)) for m in cell.measurements
         ]
-        bad = [(where, f) for where, f in found if f is not None and f.verdict is not Verdict.PASS]
-        for where, finding in bad:
+        bad = [
+            (where, f, cause) for where, f, cause in found if f is not None and f.verdict is not Verdict.PASS
+        ]
+        for where, finding, cause in bad:
             console.print(
                 Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end=""
             )
             console.print(Text(finding.message))
+            if cause is not None:
+                console.print(Text(f"  cause: {cause}"))
         if bad and cell.traceback:
             console.print(Text(cell.traceback.rstrip(), style="dim"))
         for line in _layer_lines(cell, layers.get(cell.id)):

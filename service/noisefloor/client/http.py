@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from noisefloor.contract.attribution import AttributionView
 from noisefloor.contract.base import Value
 from noisefloor.contract.comparison import Comparison, Delta
 from noisefloor.contract.gate import (
@@ -145,6 +146,11 @@ class Client:
     def layers(self, job_id: str, cell_id: str) -> LayerView:
         """Where in the model a cell's error comes from."""
         return LayerView.model_validate(self._ask("GET", f"/jobs/{job_id}/cells/{cell_id}/layers"))
+
+    def attribution(self, job_id: str) -> tuple[AttributionView, ...]:
+        """What a job's losses are put down to: the code, or the environment."""
+        found = self._ask("GET", f"/jobs/{job_id}/attribution")
+        return tuple(AttributionView.model_validate(one) for one in found)
 
     def environment(self, key: str) -> EnvironmentView:
         """What a cell was measured under, by the key that the cell gives."""

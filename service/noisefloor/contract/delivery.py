@@ -36,7 +36,7 @@ WebhookUrl = Annotated[
 
 
 class Loss(Value):
-    """One finding of the summary: where, how much, what it is held against, and which layer did it."""
+    """One finding of the summary: where, how much, since what, and what did it."""
 
     where: LongText
     verdict: Verdict
@@ -46,6 +46,7 @@ class Loss(Value):
     drop_db: float | None = None
     baseline: Baseline | None = None
     layer: LongText | None = Field(default=None, description="the layer to look at first, and why")
+    cause: LongText | None = Field(default=None, description="the attribution's message: code or environment")
     repro: str
 
 

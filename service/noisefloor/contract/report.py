@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from noisefloor.contract.attribution import AttributionView
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.job import Git
 from noisefloor.contract.layers import LayerView
@@ -22,4 +23,7 @@ class Report(Value):
     cells: tuple[CellView, ...]
     layers: tuple[LayerView, ...] = Field(
         default=(), description="of every cell that `run` measured; from a service, of cells with findings"
+    )
+    attributions: tuple[AttributionView, ...] = Field(
+        default=(), description="what losses are put down to; from a service, which has the history for it"
     )

@@ -37,7 +37,7 @@ def attribute(square: Square) -> Attribution:
     y00, y01, y10, y11 = (corner.figure.value if corner.figure is not None else None for corner in corners)
     environment_db, code_db, interaction_db, note = _less(y00, y01), _less(y00, y10), None, None
     if y00 is not None and y01 is not None and y10 is not None and y11 is not None:
-        interaction_db = y01 + y10 - y00 - y11
+        interaction_db = (y01 - y11) - (y00 - y10)  # in pairs: equal corners leave no rounding
     elif y01 is not None:
         code_db, note = _less(y01, y11), NO_OLD_ENVIRONMENT
     elif y10 is not None:
@@ -96,7 +96,7 @@ def _as_good(figure: Figure, other: Figure) -> bool:
 
 
 def _sentence(cause: Cause, in_db: dict[str, float | None], note: str | None) -> str:
-    parts = [f"{name} {db:.3f} dB" for name, db in in_db.items() if db is not None]
+    parts = [f"{name} {db:z.3f} dB" for name, db in in_db.items() if db is not None]
     said = f"{WORDS[cause]}: {', '.join(parts) or 'no difference in dB is defined'}"
     return f"{said}; {note}" if note else said
 

@@ -31,7 +31,7 @@ def judged(report: Report, saved: Report | None = None, *, today: date) -> Repor
     cells = tuple(
         _with_findings(cell, found) for cell, found in zip(report.cells, judgement.cells, strict=True)
     )
-    return report.replace(cells=cells, verdict=judgement.verdict, message=judgement.message)
+    return report.replace(cells=cells, verdict=judgement.verdict, message=judgement.message, attributions=())
 
 
 def lines(report: Report) -> Iterator[tuple[Line, CellView, MeasurementView]]:

@@ -100,6 +100,7 @@ def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
     layers = _layers(report)
     before = {line: (cell, m) for line, cell, m in lines(saved)} if saved is not None else {}
     layers_before = _layers(saved) if saved is not None else {}
+    causes = {one.measurement: one.attribution.message for one in report.attributions}
     for cell in report.cells:
         if cell.finding is not None and cell.finding.verdict is not Verdict.PASS:
             yield _loss(cell, None, cell.finding, None, None)
@@ -109,7 +110,7 @@ def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
             earlier, _ = before.get((m.series, cell.lane.threads), (None, None))
             was = layers_before.get((earlier.id, m.edge)) if earlier is not None else None
             layer = _layer(layers.get((cell.id, m.edge)), was)
-            yield _loss(cell, m, m.finding, layer, _cause(cell, earlier))
+            yield _loss(cell, m, m.finding, layer, causes.get(m.id) or _cause(cell, earlier))
 
 
 def _loss(
@@ -162,7 +163,7 @@ def _row(loss: Loss) -> tuple[str, ...]:
         str(loss.figure) if loss.figure is not None else "–",
         f"{lost_db:.3f}" if lost_db is not None else "–",
         _escaped(loss.layer or "–"),
-        loss.cause or "–",
+        _escaped(loss.cause or "–"),
         _baseline(loss),
         f"{loss.verdict}: {_escaped(loss.message)}",
     )

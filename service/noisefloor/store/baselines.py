@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, true, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import JobStatus
@@ -252,14 +252,41 @@ def _baseline(row: Any) -> Baseline:
 def _not_refused() -> ColumnElement[bool]:
     """A regression must not become the norm by being run twice, nor by a waiver, which ends.
 
-    A first result is refused by nobody: it is what later ones are held against.
+    A first result is refused by nobody: it is what later ones are held against. The same commit measured
+    again in another environment is no first result.
     """
     rule = Finding.document["rule"].as_string()
-    let_through = or_(Finding.verdict.in_(LET_THROUGH), rule == "on.no_baseline")
+    first = and_(rule == "on.no_baseline", ~_measured_elsewhere_before())
+    let_through = or_(and_(Finding.verdict.in_(LET_THROUGH), rule != "on.no_baseline"), first)
     for_good = func.coalesce(_acknowledged_by(), "acceptance") == "acceptance"
     rebased = or_(rule != "on_improvement", Finding.verdict == Verdict.ACKNOWLEDGED)
     judged = and_(let_through, for_good, rebased)
     return and_(Measurement.kind.in_(COMPARABLE), or_(Finding.verdict.is_(None), judged))
+
+
+def _measured_elsewhere_before() -> ColumnElement[bool]:
+    """Whether the series was measured at the same commit before, in another environment."""
+    other, other_job, other_cell = aliased(Measurement), aliased(Job), aliased(Cell)
+    here = (
+        select(Cell.environment_key)
+        .where(Cell.id == Measurement.cell_id)
+        .correlate(Measurement)
+        .scalar_subquery()
+    )
+    return (
+        select(other.id)
+        .join(other_job, other_job.id == other.job_id)
+        .join(other_cell, other_cell.id == other.cell_id)
+        .where(
+            other.series_key == Measurement.series_key,
+            other.kind.in_(COMPARABLE),
+            other_job.sha == Job.sha,
+            other_job.id < Job.id,
+            other_job.status == JobStatus.DONE,
+            other_cell.environment_key != here,
+        )
+        .exists()
+    )
 
 
 def _acknowledged_by(finding: Any = Finding.document) -> ColumnElement[str]:

@@ -1,4 +1,4 @@
-"""Why a job's verdict is what it is: its gravest findings, with the layer to look at first."""
+"""Why a job's verdict is what it is: its gravest findings, with the layer to look at first and the cause."""
 
 from sqlalchemy.orm import Session
 
@@ -9,6 +9,7 @@ from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.gate.culprit import Culprit, culprit
 from noisefloor.store import analyses, cells, jobs, tables
+from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.views import cell_views
 
 SHOWN = 5
@@ -21,11 +22,13 @@ def reasons(session: Session, project: str, job_id: str) -> Reasons:
         return Reasons()
     found = [(row, Finding.model_validate(row.document), n) for row, n in cells.irregular(session, job_id)]
     found.sort(key=lambda item: (-Verdict(item[0].verdict).severity, -_lost_db(item[1]), item[2]))
+    causes = {one.measurement: one.attribution.message for one in attributions_of(session, job)}
     losses = []
     for row, finding, ordinal in found[:SHOWN]:
         (view,) = cell_views(session, job, cells.page(session, job_id, limit=1, after=ordinal - 1))
         measured = next((m for m in view.measurements if m.id == row.measurement_id), None)
-        losses.append(_loss(session, view, measured, finding))
+        cause = causes.get(measured.id) if measured is not None else None
+        losses.append(_loss(session, view, measured, finding, cause))
     return Reasons(losses=tuple(losses), more=len(found) - len(losses))
 
 
@@ -33,7 +36,9 @@ def _lost_db(finding: Finding) -> float:
     return finding.drop_db if finding.drop_db is not None else 0.0
 
 
-def _loss(session: Session, cell: CellView, measured: MeasurementView | None, finding: Finding) -> Loss:
+def _loss(
+    session: Session, cell: CellView, measured: MeasurementView | None, finding: Finding, cause: str | None
+) -> Loss:
     where = f"{cell.subject.label} · {cell.scheme.label} · {cell.lane.label}"
     if measured is not None:
         where += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
@@ -47,6 +52,7 @@ def _loss(session: Session, cell: CellView, measured: MeasurementView | None, fi
         drop_db=finding.drop_db,
         baseline=finding.baseline,
         layer=_words(found) if found is not None else None,
+        cause=cause,
         repro=cell.repro,
     )
 

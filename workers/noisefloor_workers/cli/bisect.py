@@ -1,14 +1,10 @@
 """bisect: the first commit at which a figure is lost, the first cap, or the first layer."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, get_args
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from noisefloor.cli.options import Format, FormatOption, JobFile, read_job, require_torch
@@ -21,6 +17,7 @@ from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import bisect as search
 from noisefloor.gate.saved import label
+from noisefloor_workers.cli.commits import git, measured, prepare
 from noisefloor_workers.lanes.isa import machine_isas
 
 NOTHING_FOUND_EXIT = 2
@@ -86,13 +83,13 @@ def bisect(
 
 def _search(steps: Steps, below: float | None) -> Bisection:
     names = steps.names
-    measured: dict[str, Figures] = {}
+    figures: dict[str, Figures] = {}
     notes: dict[str, str] = {}
 
     def at(name: str) -> Figures:
         say.print(f"measuring {name[:SHORT_SHA]} {steps.titles.get(name, '')}")
-        measured[name] = steps.measure(name)
-        return measured[name]
+        figures[name] = steps.measure(name)
+        return figures[name]
 
     first, last = at(names[0]), at(names[-1])
     series = max(first.keys() & last.keys(), key=lambda key: _lost(first[key], last[key]), default=None)
@@ -113,7 +110,7 @@ def _search(steps: Steps, below: float | None) -> Bisection:
         Step(
             name=names[step],
             title=steps.titles.get(names[step], ""),
-            figure=measured.get(names[step], {}).get(series),
+            figure=figures.get(names[step], {}).get(series),
             bad=verdict,
             note=notes.get(names[step]),
         )
@@ -155,30 +152,22 @@ def _is_bad(figure: Figure, good: Figure, bad: Figure, below: float | None) -> b
 def _commits(spec: JobSpec, good: str | None, bad: str, command: list[str] | None, *, push: bool) -> Steps:
     if good is None or not command:
         raise InvalidRequestError("over commits needs --good, and after -- the command that checks out {sha}")
-    line = _git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split()
+    line = git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split()
     if not line:
         raise InvalidRequestError(f"no commit lies between --good {good} and --bad {bad} along first parents")
-    names = [_git("rev-parse", "--verify", f"{good}^{{commit}}").strip(), *line]
+    names = [git("rev-parse", "--verify", f"{good}^{{commit}}").strip(), *line]
 
     def measure(sha: str) -> Figures:
-        prepare = [part.replace("{sha}", sha) for part in command]
-        ran = subprocess.run(  # noqa: S603 - the user's own command
-            prepare, env={**os.environ, "NOISEFLOOR_SHA": sha}, capture_output=True, text=True, check=False
-        )
-        if ran.returncode:
-            said = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
-            raise UnavailableError(f"the command ended with {ran.returncode}: {' '.join(said)}")
-        return _figures(_measured(spec, push=push))
+        prepare(command, sha)
+        return _figures(measured(spec, push=push))
 
-    titles = {sha: _git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in names}
+    titles = {sha: git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in names}
     return Steps(over="commits", names=names, titles=titles, measure=measure)
 
 
 def _isas(spec: JobSpec, *, push: bool) -> Steps:
     def measure(isa: str) -> Figures:
-        return _figures(
-            _measured(spec.replace(lanes=spec.lanes.replace(isa=(isa,))), push=push), by_isa=False
-        )
+        return _figures(measured(spec.replace(lanes=spec.lanes.replace(isa=(isa,))), push=push), by_isa=False)
 
     return Steps(over="isa", names=machine_isas(), titles={}, measure=measure)
 
@@ -188,7 +177,7 @@ def _layers(spec: JobSpec) -> Steps:
     if len(spec.subjects) != 1 or len(spec.subjects[0].schemes or spec.schemes) != 1:
         raise InvalidRequestError("over layers takes a job of one subject and one scheme")
     (scheme,) = spec.subjects[0].schemes or spec.schemes
-    whole = _measured(spec.replace(analysis=spec.analysis.replace(layers=True)), push=False)
+    whole = measured(spec.replace(analysis=spec.analysis.replace(layers=True)), push=False)
     layers = [layer.name for view in whole.layers for report in view.reports[:1] for layer in report.layers]
     names = list(dict.fromkeys(layers))
     if not names:
@@ -201,7 +190,7 @@ def _layers(spec: JobSpec) -> Steps:
         kept = tuple(names[ends.index(last) :])
         mixed = scheme.replace(float_layers=(*scheme.float_layers, *kept))
         subject = spec.subjects[0].replace(schemes=(mixed,))
-        return _figures(_measured(spec.replace(subjects=(subject,), schemes=()), push=False), by_scheme=False)
+        return _figures(measured(spec.replace(subjects=(subject,), schemes=()), push=False), by_scheme=False)
 
     return Steps(over="layers", names=ends, titles={"": "(no layer is quantized)"}, measure=measure)
 
@@ -216,37 +205,6 @@ def _figures(report: Report, *, by_isa: bool = True, by_scheme: bool = True) -> 
             if (m.place, m.metric) == (OUTPUT, SQNR):
                 found[f"{label(shown)} · {m.edge}"] = m.figure
     return found
-
-
-def _measured(spec: JobSpec, *, push: bool) -> Report:
-    """The job measured by `noisefloor run` in a process of its own, which imports what is there now."""
-    document = spec.model_dump_json(by_alias=True, exclude_defaults=True)
-    command = [sys.executable, "-m", "noisefloor.cli", "run", "-", "--format", "json"]
-    ran = subprocess.run(  # noqa: S603 - this interpreter, on our own command
-        [*command, *(["--push"] if push else ["--no-git"])],
-        input=document,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        return Report.model_validate_json(ran.stdout)
-    except ValidationError:
-        said = ran.stderr.strip().splitlines()[-3:]
-        raise UnavailableError(f"it could not be measured: {' '.join(said)}") from None
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(  # noqa: S603 - our own words
-            ["git", *arguments],  # noqa: S607 - the git of the user's path
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip()
-        raise InvalidRequestError(f"git {' '.join(arguments)}: {said}") from None
 
 
 def _print(found: Bisection) -> None:

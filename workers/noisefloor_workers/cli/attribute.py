@@ -1,0 +1,145 @@
+"""attribute: measure here what it takes to tell whether the code or the environment lost decibels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    JobId,
+    Project,
+    Token,
+    Url,
+    client,
+    require_torch,
+)
+from noisefloor.client import Client
+from noisefloor.contract.attribution import AttributionView, Cause
+from noisefloor.contract.job import Git, JobSpec
+from noisefloor.contract.report import Report
+from noisefloor.contract.resources import CellView, JobView
+from noisefloor.errors import InvalidRequestError, UnavailableError
+from noisefloor.gate.saved import label
+from noisefloor.history.environments import differences
+from noisefloor_workers.cli.commits import measured, prepare
+
+UNKNOWN_EXIT = 2
+SHORT_SHA = 12
+LANE_AXES = ("engine", "device", "isa", "threads")
+
+say = Console(stderr=True, highlight=False, soft_wrap=True)
+Missing = Mapping[str, Sequence[CellView]]
+
+
+def attribute(
+    job_id: JobId,
+    command: Annotated[list[str], typer.Argument(help="After --: checks a commit out; {sha} stands for it.")],
+    url: Url = DEFAULT_URL,
+    project: Project = DEFAULT_PROJECT,
+    token: Token = None,
+) -> None:
+    """Tell whether the code or the environment lost what a job of the service lost.
+
+    noisefloor attribute JOB -- git checkout -q {sha}
+
+    Where the baseline is of another environment than the job, and nobody measured the baseline's commit in
+    the job's, the command checks that commit out. The cells in question are then measured at it on this
+    machine, and handed to the service. That counts where this is the job's environment. Exit code 2: not
+    all is known.
+    """
+    require_torch()
+    with client(url, project, token) as service:
+        job = service.job(job_id)
+        cells = {cell.id: cell for cell in service.cells(job_id)}
+        for sha, wanted in _missing(service.attribution(job_id), cells).items():
+            say.print(f"measuring {sha[:SHORT_SHA]}: {len(wanted)} cells")
+            prepare(command, sha)
+            corner = measured(_corner(job, wanted), push=True, environment=_service(service, token))
+            _check(service, corner, sha, wanted)
+        found = service.attribution(job_id)
+    for view in found:
+        typer.echo(
+            f"{label(cells[view.cell])} · {_place(cells[view.cell], view)}: {view.attribution.message}"
+        )
+    if not found:
+        typer.echo("nothing was lost against a baseline")
+    raise typer.Exit(UNKNOWN_EXIT if any(v.attribution.cause is Cause.UNKNOWN for v in found) else 0)
+
+
+def _missing(views: Sequence[AttributionView], cells: Mapping[str, CellView]) -> Missing:
+    """By the baseline's commit, the cells of which nobody measured it in the job's environment."""
+    found: dict[str, dict[str, CellView]] = {}
+    for view in views:
+        corner = view.attribution.square.old_in_new
+        if corner.how != "missing":
+            continue
+        if corner.sha is None:
+            say.print(f"{label(cells[view.cell])}: the baseline names no commit")
+            continue
+        found.setdefault(corner.sha, {})[view.cell] = cells[view.cell]
+    return {sha: tuple(wanted.values()) for sha, wanted in found.items()}
+
+
+def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
+    """The job at what is checked out, without subjects, schemes and lanes that no wanted cell has.
+
+    It decides no suite, and a name of its own keeps it apart from what a job of the old name should have.
+    """
+    if job.spec is None or job.policy is None:
+        raise InvalidRequestError(
+            f"job {job.id} came without its spec, so its cells cannot be measured again"
+        )
+    spec = job.spec
+    lanes = {axis: tuple(dict.fromkeys(getattr(cell.lane, axis) for cell in wanted)) for axis in LANE_AXES}
+    subjects = []
+    for subject in spec.subjects:
+        of_subject = [cell.scheme for cell in wanted if cell.subject == subject.subject]
+        schemes = tuple(scheme for scheme in subject.schemes or spec.schemes if scheme in of_subject)
+        if schemes:
+            subjects.append(subject.replace(schemes=schemes))
+    return spec.replace(
+        name=f"attribution of {job.id}",
+        project=job.project,
+        subjects=tuple(subjects),
+        schemes=(),
+        lanes=spec.lanes.replace(**lanes),
+        policy=job.policy.policy,
+        git=Git(),
+        suite=None,
+    )
+
+
+def _service(service: Client, token: str | None) -> dict[str, str]:
+    given = {"NOISEFLOOR_URL": service.url, "NOISEFLOOR_PROJECT": service.project}
+    return {**given, "NOISEFLOOR_TOKEN": token} if token else given
+
+
+def _check(service: Client, corner: Report, sha: str, wanted: Sequence[CellView]) -> None:
+    """Refuse what is of another commit, and say where the environment here is not the job's."""
+    if corner.git.sha != sha:
+        there = (corner.git.sha or "no commit")[:SHORT_SHA]
+        raise UnavailableError(f"the command left {there} checked out instead of {sha[:SHORT_SHA]}")
+    asked = {cell.repro: cell for cell in wanted}
+    notes = []
+    for cell in corner.cells:
+        wants = asked.get(cell.repro)
+        if cell.reason is not None:
+            notes.append(f"{label(cell)}: {cell.reason}")
+        elif wants is not None and wants.environment and cell.environment != wants.environment:
+            notes.append(_another(service, wants.environment, cell.environment))
+    for note in dict.fromkeys(notes):
+        say.print(note, markup=False)
+
+
+def _another(service: Client, theirs: str, ours: str | None) -> str:
+    before, after = (service.environment(key).document if key else {} for key in (theirs, ours))
+    differs = ", ".join(map(str, differences(before, after)))
+    return f"this is not the job's environment, so what is measured here does not count: {differs}"
+
+
+def _place(cell: CellView, view: AttributionView) -> str:
+    of = next(m for m in cell.measurements if m.id == view.measurement)
+    return f"{of.edge} {of.place}"

@@ -1,0 +1,61 @@
+"""Commits that the user's own command checks out, and a job measured at what is there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from pydantic import ValidationError
+
+from noisefloor.contract.job import JobSpec
+from noisefloor.contract.report import Report
+from noisefloor.errors import InvalidRequestError, UnavailableError
+
+OWN: Mapping[str, str] = {}
+
+
+def prepare(command: Sequence[str], sha: str) -> None:
+    """Run the command with {sha} replaced. Raises `UnavailableError` where it fails."""
+    ran = subprocess.run(  # noqa: S603 - the user's own command
+        [part.replace("{sha}", sha) for part in command],
+        env={**os.environ, "NOISEFLOOR_SHA": sha},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode:
+        said = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
+        raise UnavailableError(f"the command ended with {ran.returncode}: {' '.join(said)}")
+
+
+def measured(spec: JobSpec, *, push: bool, environment: Mapping[str, str] = OWN) -> Report:
+    """The job measured by `noisefloor run` in a process of its own, which imports what is there now."""
+    document = spec.model_dump_json(by_alias=True, exclude_defaults=True)
+    command = [sys.executable, "-m", "noisefloor.cli", "run", "-", "--format", "json"]
+    ran = subprocess.run(  # noqa: S603 - this interpreter, on our own command
+        [*command, *(["--push"] if push else ["--no-git"])],
+        input=document,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        return Report.model_validate_json(ran.stdout)
+    except ValidationError:
+        said = ran.stderr.strip().splitlines()[-3:]
+        raise UnavailableError(f"it could not be measured: {' '.join(said)}") from None
+
+
+def git(*arguments: str) -> str:
+    """What git answers here; `InvalidRequestError` where it refuses."""
+    try:
+        return subprocess.run(  # noqa: S603 - our own words
+            ["git", *arguments],  # noqa: S607 - the git of the user's path
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip()
+        raise InvalidRequestError(f"git {' '.join(arguments)}: {said}") from None
