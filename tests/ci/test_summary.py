@@ -98,3 +98,10 @@ def test_verdicts_map_to_what_lets_a_merge_through_only_where_they_should(
 
 def test_every_verdict_is_mapped() -> None:
     assert {verdict for verdict, *_ in MAPPING} == set(Verdict)
+
+
+def test_creep_is_told_from_a_drop_and_who_let_it_through_is_said() -> None:
+    crept = loss(drop_db=0.281, creep_db=1.451, let_through="acceptance by ada: a smaller model")
+    said = markdown(told(), Reasons(losses=(crept,)), None)
+    assert "1.451 dB since the release" in said
+    assert "let through: acceptance by ada" in said

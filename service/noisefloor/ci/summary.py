@@ -3,21 +3,11 @@
 from collections.abc import Iterator
 
 from noisefloor.contract.delivery import Announcement, Loss, Reasons
-from noisefloor.contract.verdict import Verdict
+from noisefloor.gate.markdown import escaped, fenced
+from noisefloor.gate.summary import SHA_LENGTH, TITLES
 
 SUMMARY_LENGTH = 65_535  # GitHub's limit for a check's summary, in characters
 DESCRIPTION_LENGTH = 140  # GitHub's limit for a commit status; GitLab takes 255
-REPRO_LENGTH = 4_000
-SHA_LENGTH = 12
-TITLES = {
-    Verdict.PASS: "Every rule holds",
-    Verdict.ACKNOWLEDGED: "Accepted losses only",
-    Verdict.WARN: "Nothing regressed; something needs a look",
-    Verdict.PENDING: "Measuring",
-    Verdict.NO_BASELINE: "Nothing to judge it against",
-    Verdict.ERROR: "Could not evaluate",
-    Verdict.REGRESSED: "Regressed",
-}
 
 
 def title(announcement: Announcement, reasons: Reasons) -> str:
@@ -37,7 +27,7 @@ def markdown(announcement: Announcement, reasons: Reasons, job_url: str | None) 
     """The check's summary: worst series, dB, layer, cause, baseline used, repro command."""
     link = f"[The job]({job_url})" if job_url is not None else None
     rest = f"{reasons.more} more findings are not a pass." if reasons.more else None
-    parts = [f"**{announcement.verdict}**: {_escaped(announcement.message)}", *_losses(reasons), rest, link]
+    parts = [f"**{announcement.verdict}**: {escaped(announcement.message)}", *_losses(reasons), rest, link]
     text, room = "", SUMMARY_LENGTH - len(link or "") - 2
     for part in filter(None, parts):
         if part is not link and len(text) + len(part) + 2 > room:
@@ -48,21 +38,24 @@ def markdown(announcement: Announcement, reasons: Reasons, job_url: str | None) 
 
 def _losses(reasons: Reasons) -> Iterator[str]:
     for loss in reasons.losses:
-        lines = [f"### {_escaped(loss.where)}", "", f"- **{loss.verdict}**: {_escaped(loss.message)}"]
+        lines = [f"### {escaped(loss.where)}", "", f"- **{loss.verdict}**: {escaped(loss.message)}"]
         if amount := _amount(loss):
             lines.append(f"- lost: {amount}")
         if loss.layer is not None:
-            lines.append(f"- layer: {_escaped(loss.layer)}")
+            lines.append(f"- layer: {escaped(loss.layer)}")
         if loss.cause is not None:
-            lines.append(f"- cause: {_escaped(loss.cause)}")
+            lines.append(f"- cause: {escaped(loss.cause)}")
+        if loss.let_through is not None:
+            lines.append(f"- let through: {escaped(loss.let_through)}")
         lines.append(f"- baseline: {_baseline(loss)}")
-        if len(loss.repro) <= REPRO_LENGTH:
-            fence = "`" * max(3, _longest_run(loss.repro, "`") + 1)
-            lines += ["", "Measure it again:", f"{fence}sh", loss.repro, fence]
+        if (block := fenced(loss.repro)) is not None:
+            lines += ["", "Measure it again:", block]
         yield "\n".join(lines)
 
 
 def _amount(loss: Loss) -> str:
+    if loss.creep_db is not None:
+        return f"{loss.creep_db:.3f} dB since the release"
     if loss.drop_db is not None and loss.drop_db > 0:
         return f"{loss.drop_db:.3f} dB against the baseline"
     value = loss.figure.value if loss.figure is not None else None
@@ -78,19 +71,6 @@ def _baseline(loss: Loss) -> str:
     at = f" at {baseline.sha[:SHA_LENGTH]}" if baseline.sha is not None else ""
     when = f", {baseline.measured_at:%Y-%m-%d %H:%M} UTC" if baseline.measured_at is not None else ""
     return f"{baseline.figure} dB{at}{when}"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown takes for itself: names come from users' models."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>#|@" else c for c in " ".join(text.split()))
-
-
-def _longest_run(text: str, character: str) -> int:
-    longest = run = 0
-    for c in text:
-        run = run + 1 if c == character else 0
-        longest = max(longest, run)
-    return longest
 
 
 def _cut(text: str, length: int) -> str:

@@ -44,9 +44,11 @@ class Loss(Value):
     figure: Figure | None = None
     floor_db: float | None = None
     drop_db: float | None = None
+    creep_db: float | None = Field(default=None, description="loss since the release, where that is at fault")
     baseline: Baseline | None = None
     layer: LongText | None = Field(default=None, description="the layer to look at first, and why")
     cause: LongText | None = Field(default=None, description="the attribution's message: code or environment")
+    let_through: LongText | None = Field(default=None, description="who acknowledged it, until when, and why")
     repro: str
 
 

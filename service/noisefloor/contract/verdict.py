@@ -64,6 +64,16 @@ class Acknowledgement(Value):
     until: date | None = Field(default=None, description="the last day on which it counts, in UTC")
     id: Text | None = Field(default=None, description="of the acceptance")
 
+    def __str__(self) -> str:
+        """Who lets it through, until when, and why.
+
+        >>> str(Acknowledgement(kind="waiver", reason="known", until="2027-01-31"))
+        'waiver until 2027-01-31: known'
+        """
+        who = f" by {self.by}" if self.by else ""
+        until = f" until {self.until}" if self.until is not None else ""
+        return f"{self.kind}{who}{until}: {self.reason}"
+
 
 class Breach(Value):
     """What one rule says of a measurement."""

@@ -27,7 +27,7 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {
-    "acknowledgement": words.acknowledgement_words,
+    "acknowledgement": str,
     "amount": words.amount_words,
     "baseline": words.baseline_words,
     "decibels": words.decibels,

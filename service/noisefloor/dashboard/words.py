@@ -9,7 +9,7 @@ from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.measurement import METRICS, SQNR, amount, unit
 from noisefloor.contract.policy import Rules
 from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
-from noisefloor.contract.verdict import Acknowledgement, Baseline
+from noisefloor.contract.verdict import Baseline
 
 SHORT_SHA = 9
 SHORT_KEY = 8
@@ -80,17 +80,6 @@ def baseline_words(baseline: Baseline) -> str:
     if baseline.fell_back is not None:
         parts.append(f"because: {baseline.fell_back}")
     return ", ".join(parts)
-
-
-def acknowledgement_words(by: Acknowledgement) -> str:
-    """Who lets it through, why, and until when.
-
-    >>> acknowledgement_words(Acknowledgement(kind="waiver", reason="known", until="2027-01-31"))
-    'waiver until 2027-01-31: known'
-    """
-    who = f" by {by.by}" if by.by else ""
-    until = f" until {by.until}" if by.until is not None else ""
-    return f"{by.kind}{who}{until}: {by.reason}"
 
 
 def edge_words(edge: str) -> str:

@@ -106,7 +106,10 @@ def against(evidence: Evidence, earlier: Baseline, limit_db: float, *, rule: str
         return _finding(Verdict.REGRESSED, rule, message, tolerance_db=limit_db)
     drop_db = before.value - figure.value
     verdict = Verdict.REGRESSED if drop_db > limit_db + ROUNDING_DB else Verdict.PASS
-    message = f"{figure} dB against {before} dB: a drop of {drop_db:.3f} dB, {limit_db:.3f} allowed"
+    against_what = "" if rule == "max_drop_db" else f" of {what}"
+    message = (
+        f"{figure} dB against {before} dB{against_what}: a drop of {drop_db:.3f} dB, {limit_db:.3f} allowed"
+    )
     if verdict is Verdict.REGRESSED and earlier.environment_changed:
         message += "; the environment changed as well"
     return _finding(verdict, rule, message, drop_db=drop_db, tolerance_db=limit_db)

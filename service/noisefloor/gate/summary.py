@@ -11,11 +11,11 @@ from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
 from noisefloor.gate.culprit import culprit
+from noisefloor.gate.markdown import escaped, fenced
 from noisefloor.gate.saved import label, lines
 
 SHOWN = 5
 SHA_LENGTH = 12
-REPRO_LENGTH = 4_000
 TITLES = {
     Verdict.PASS: "Every rule holds",
     Verdict.ACKNOWLEDGED: "Accepted losses only",
@@ -78,8 +78,8 @@ def summary(report: Report, saved: Report | None = None, *, shown: int = SHOWN) 
 
 def markdown(said: Summary) -> str:
     """The summary in GitHub's Markdown. Names come from users' models, and are escaped."""
-    name = f"{_escaped(said.name)}: " if said.name else ""
-    parts = [f"## {name}{TITLES[said.verdict]}", f"**{said.verdict}**: {_escaped(said.message)}"]
+    name = f"{escaped(said.name)}: " if said.name else ""
+    parts = [f"## {name}{TITLES[said.verdict]}", f"**{said.verdict}**: {escaped(said.message)}"]
     if said.losses:
         rows = [_row(loss) for loss in said.losses]
         head = ("series", "SQNR dB", "lost dB", "layer", "cause", "baseline", "verdict")
@@ -87,10 +87,9 @@ def markdown(said: Summary) -> str:
     if said.more:
         parts.append(f"{said.more} more findings are not a pass.")
     for repro, group in groupby(said.losses, key=lambda loss: loss.repro):
-        if len(repro) <= REPRO_LENGTH:
-            where = ", ".join(_escaped(loss.where) for loss in group)
-            fence = "`" * max(3, _longest_run(repro, "`") + 1)
-            parts.append(f"Measure it again ({where}):\n\n{fence}sh\n{repro}\n{fence}")
+        if (block := fenced(repro)) is not None:
+            where = ", ".join(escaped(loss.where) for loss in group)
+            parts.append(f"Measure it again ({where}):\n\n{block}")
     if said.url is not None:
         parts.append(f"[The job]({said.url})")
     return "\n\n".join(parts) + "\n"
@@ -159,13 +158,13 @@ def _cause(cell: CellView, earlier: CellView | None) -> str | None:
 def _row(loss: Loss) -> tuple[str, ...]:
     lost_db = loss.lost_db
     return (
-        _escaped(loss.where),
+        escaped(loss.where),
         str(loss.figure) if loss.figure is not None else "–",
         f"{lost_db:.3f}" if lost_db is not None else "–",
-        _escaped(loss.layer or "–"),
-        _escaped(loss.cause or "–"),
+        escaped(loss.layer or "–"),
+        escaped(loss.cause or "–"),
         _baseline(loss),
-        f"{loss.verdict}: {_escaped(loss.message)}",
+        f"{loss.verdict}: {escaped(loss.message)}",
     )
 
 
@@ -174,12 +173,3 @@ def _baseline(loss: Loss) -> str:
         return "none" if loss.floor_db is None else f"floor {loss.floor_db:.3f}"
     at = f" at {loss.baseline.sha[:SHA_LENGTH]}" if loss.baseline.sha is not None else ""
     return f"{loss.baseline.figure}{at}"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown would take for itself, on one line."""
-    return "".join(f"\\{c}" if c in "\\`*_[]<>#|@!&~" else c for c in " ".join(text.split()))
-
-
-def _longest_run(text: str, character: str) -> int:
-    return max((len(list(run)) for c, run in groupby(text) if c == character), default=0)

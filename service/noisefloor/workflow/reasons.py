@@ -13,6 +13,7 @@ from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.views import cell_views
 
 SHOWN = 5
+CREEP = "creep_db"
 
 
 def reasons(session: Session, project: str, job_id: str) -> Reasons:
@@ -50,9 +51,11 @@ def _loss(
         figure=measured.figure if measured is not None else None,
         floor_db=finding.floor_db,
         drop_db=finding.drop_db,
+        creep_db=finding.creep_db if finding.rule == CREEP else None,
         baseline=finding.baseline,
         layer=_words(found) if found is not None else None,
         cause=cause,
+        let_through=str(finding.acknowledged) if finding.acknowledged is not None else None,
         repro=cell.repro,
     )
 

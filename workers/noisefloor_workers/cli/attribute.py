@@ -96,7 +96,7 @@ def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
     lanes = {axis: tuple(dict.fromkeys(getattr(cell.lane, axis) for cell in wanted)) for axis in LANE_AXES}
     subjects = []
     for subject in spec.subjects:
-        of_subject = [cell.scheme for cell in wanted if cell.subject == subject.subject]
+        of_subject = [cell.scheme for cell in wanted if cell.subject in subject.each]
         schemes = tuple(scheme for scheme in subject.schemes or spec.schemes if scheme in of_subject)
         if schemes:
             subjects.append(subject.replace(schemes=schemes))
