@@ -95,9 +95,7 @@ def branch(api: httpx.Client) -> Iterator[Branch]:
         yield made
 
 
-@pytest.mark.skipif(
-    "avx512_vnni" not in caps._cpu_flags(), reason="saturation needs a VNNI machine to differ"
-)
+@pytest.mark.skipif("avx512_vnni" not in caps.cpu_flags(), reason="saturation needs a VNNI machine to differ")
 def test_saturation_on_an_older_machine_is_the_environments_with_0_db_of_code(
     branch: Branch, runners: dict[Isa, Runner]
 ) -> None:
