@@ -172,7 +172,7 @@ def closer(installed: dict[str, str]) -> dict[str, Any]:
 def subject(installed: dict[str, str]) -> LoadedSubject:
     """The job's subject, as the worker loads it."""
     assert installed
-    return load(JobSpec.model_validate(yaml.safe_load(JOB)).subjects[0].subject)
+    return load(JobSpec.model_validate(yaml.safe_load(JOB)).subjects[0].each[0])
 
 
 def cell_of(report: dict[str, Any], flow: str) -> dict[str, Any]:
@@ -512,7 +512,7 @@ def walked(analysis: Analysis, **changes: Any) -> CellResult:
     threads = torch.get_num_threads()
     scheme = job.schemes[0].replace(**changes)
     cell = CellTask(cell="a", scheme=scheme, lane=Lane(engine="aten", threads=threads))
-    task = ShardTask(subject=job.subjects[0].subject, threads=threads, cells=(cell,), analysis=analysis)
+    task = ShardTask(subject=job.subjects[0].each[0], threads=threads, cells=(cell,), analysis=analysis)
     (result,) = (event.result for event in walk(task) if isinstance(event, CellFinished))
     return result
 
