@@ -1,4 +1,7 @@
-"""Queries on what series are held against: earlier results, and those that somebody accepted or pinned."""
+"""Queries on what series are held against: earlier results, and those that somebody accepted or pinned.
+
+Long, since all of them share the few conditions at its end: what counts as an earlier result stands once.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
