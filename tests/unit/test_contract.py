@@ -44,6 +44,11 @@ def test_a_misspelt_key_is_named_with_the_nearest_one_and_all_that_are_accepted(
     message, accepted = refused(job(lanes={"engines": ["x86"]}))["lanes.engines"]
     assert "did you mean 'engine'" in message
     assert accepted == ["engine", "device", "isa", "threads"]
+    scheme = {"flow": "eager", "mode": "static", "edg": "float32->true"}
+    message, accepted = refused(job(schemes=[scheme]))["schemes.0.edg"]
+    assert "did you mean 'edge'" in message
+    assert accepted is not None
+    assert {"edge", "edges"} <= set(accepted)
 
 
 @pytest.mark.parametrize(

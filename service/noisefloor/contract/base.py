@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AwareDatetime,
@@ -101,6 +101,8 @@ class Value(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True, ser_json_inf_nan="strings"
     )
+    SHORT_FORMS: ClassVar[tuple[str, ...]] = ()
+    """Keys that a validator before this one writes out as fields."""
 
     @model_validator(mode="before")
     @classmethod
@@ -108,7 +110,7 @@ class Value(BaseModel):
         """Name the misspelt key, the keys that are accepted, and the nearest of them."""
         if not isinstance(data, dict):
             return data
-        accepted = [field.alias or name for name, field in cls.model_fields.items()]
+        accepted = [field.alias or name for name, field in cls.model_fields.items()] + [*cls.SHORT_FORMS]
         unknown = [key for key in data if key not in accepted and key not in cls.model_fields]
         if unknown:
             key = str(unknown[0]).encode("utf-8", "replace").decode()

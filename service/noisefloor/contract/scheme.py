@@ -127,6 +127,8 @@ class Quantization(Value):
 class Scheme(Quantization):
     """A quantization, the edges to measure, and the floor in dB under each of them."""
 
+    SHORT_FORMS = ("edge",)
+
     edges: Annotated[tuple[Edge, ...], Field(min_length=1, max_length=len(get_args(Edge)))]
     floor_db: dict[Edge, Decibels] = Field(default_factory=dict)
 

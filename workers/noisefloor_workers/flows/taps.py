@@ -1,6 +1,8 @@
 """Looking into a model while it runs: what its layers give, and what follows if one gave something else.
 
 Two models are compared layer by layer where both are tapped under the same names: the float model's own.
+
+Long, since modules and graphs are tapped by two means that must give the same calls under the same names.
 """
 
 from collections import Counter

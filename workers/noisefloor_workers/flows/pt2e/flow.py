@@ -15,6 +15,8 @@ the engine's int8 kernels, see `lowering`. Who annotates is `quantizer`, see `qu
 In qat, `fake->reference` is far from exact, and that is torch's: the kernel that fake-quantizes while it
 observes takes max(-low/128, high/127) for the step of a symmetric range, and conversion takes the larger side
 over 127.5. The weights of a training run and of what is shipped have steps that differ by 0.4 %.
+
+Long by this page and by its four modes, which share preparation and conversion.
 """
 
 import copy
