@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import jsonschema
@@ -22,6 +23,13 @@ class Refuse:
             raise ImportError(f"{name} is not installed")
 sys.meta_path.insert(0, Refuse())
 """
+
+
+def test_the_command_line_says_its_version() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"noisefloor {metadata.version('noisefloor')}\n"
 
 
 def test_the_api_imports_no_torch() -> None:

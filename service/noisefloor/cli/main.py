@@ -1,8 +1,8 @@
 """The command line's root. Verbs that need torch are contributed through the entry point group."""
 
 import sys
-from importlib.metadata import entry_points
-from typing import NoReturn
+from importlib.metadata import entry_points, version
+from typing import Annotated, NoReturn
 
 import typer
 from alembic.util import CommandError
@@ -17,11 +17,28 @@ ERROR_EXIT = 2
 
 app = typer.Typer(
     name="noisefloor",
-    help="Numerical accuracy regression service for quantized PyTorch models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - as Typer calls it
+    if wanted:
+        typer.echo(f"noisefloor {version('noisefloor')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Numerical accuracy regression service for quantized PyTorch models."""
+
+
 app.command()(up.up)
 app.command()(serve.serve)
 app.command()(jobs.submit)
