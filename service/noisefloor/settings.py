@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     delivery_backoff_s: float = Field(
         default=5.0, ge=0, le=3600, description="before the second try; doubled before each next one"
     )
+    failpoints: str = Field(default="", description="where this process dies or fails, in tests")
 
     @field_validator("import_allow", "github_webhook_secrets", "gitlab_webhook_secrets", mode="before")
     @classmethod

@@ -17,7 +17,7 @@ def commits(api: httpx.Client, engine: Engine) -> httpx.Client:
     """Two commits, the second 3 dB worse."""
     for sha, figure in ((OLD, 41.0), (NEW, 38.0)):
         api.post("/v1/projects/demo/jobs", json=job(git={"branch": "main", "sha": sha}))
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session), lambda cell, figure=figure: result(cell, figure))
     return api
 

@@ -57,7 +57,7 @@ def test_webhooks_that_cannot_be_are_refused_by_field(api: httpx.Client) -> None
 
 def test_dead_letters_are_listed_and_replayed(api: httpx.Client, engine: Engine, settings: Settings) -> None:
     api.put(f"{SUITES}/int8", json=suite())
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         session.execute(
             tables.Webhook.__table__.insert().values(
                 project="demo",
@@ -69,7 +69,7 @@ def test_dead_letters_are_listed_and_replayed(api: httpx.Client, engine: Engine,
             )
         )
     api.post(f"{PROJECT}/jobs", json=job(suite="int8", git={"sha": "a" * 40}))
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     courier = Courier(engine=engine, settings=settings)
     while courier.step():

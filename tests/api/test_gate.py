@@ -34,7 +34,7 @@ def measured(
     git = {"branch": "main", "sha": f"{hour:040x}", "committed_at": f"2026-01-01T{hour:02}:00:00Z"}
     answer = api.post(JOBS, json=job(**{"git": git, "schemes": [SCHEME], **changes}))
     assert answer.status_code == 202, answer.text
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session), lambda cell: result(cell, figure))
     found: dict[str, Any] = api.get(answer.headers["Location"]).json()
     return found
@@ -141,7 +141,7 @@ def test_a_rule_that_is_no_number_is_refused(api: httpx.Client) -> None:
 def test_a_stored_policy_whose_waiver_has_ended_is_still_itself(api: httpx.Client, engine: Engine) -> None:
     policy = {**DROP, "waivers": [{"match": MATCH, "until": str(TODAY), "reason": "known"}]}
     kept = api.put(f"{POLICIES}/int8", json=policy).json()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         row = session.scalars(select(tables.Policy)).one()
         waiver = {**row.document["waivers"][0], "until": YESTERDAY}
         row.document = {**row.document, "waivers": [waiver]}
@@ -156,7 +156,7 @@ def test_a_job_is_judged_by_the_version_that_was_there_when_it_was_posted(
     api.put(f"{POLICIES}/int8", json={"rules": {"floor_db": 50}})
     posted = api.post(JOBS, json=job(policy="int8")).json()
     api.put(f"{POLICIES}/int8", json={"rules": {"floor_db": 10}})
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     found = api.get(f"{JOBS}/{posted['id']}").json()
     assert found["spec"]["policy"] == "int8"
@@ -275,7 +275,7 @@ def test_a_gate_is_pending_until_what_it_expects_is_settled(api: httpx.Client, e
         target=lambda: answers.append(httpx.get(f"{api.base_url}{GATES}/{asked['id']}?wait=60", timeout=90))
     )
     thread.start()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     thread.join()
     assert (answers[0].json()["verdict"], len(answers[0].json()["jobs"])) == ("pass", 1)
@@ -288,7 +288,7 @@ def test_a_gate_never_passes_for_want_of_results(api: httpx.Client, engine: Engi
     api.post(JOBS, json=job(name="nightly", git={"sha": f"{1:040x}"}))
     late = gate(api, timeout_s=0)
     assert (late["verdict"], "limit has passed" in late["message"]) == ("error", True)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     # settled, but after the limit of the gate that was asked before
     assert api.get(f"{GATES}/{late['id']}").json()["verdict"] == "error"

@@ -399,7 +399,7 @@ def test_a_rerequest_measures_again_once_the_check_has_ended(hooks: httpx.Client
         "cancelled": [],
         "reason": None,
     }
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     for kind, n in (
         ("check_run.requested_action", 1),
@@ -408,7 +408,7 @@ def test_a_rerequest_measures_again_once_the_check_has_ended(hooks: httpx.Client
     ):
         answer = deliver(hooks, kind.partition(".")[0], {**again(kind, sha(1), check), "n": n})
         assert answer["suites"][0]["outcome"] == "started"
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session))
     assert [j["verdict"] for j in jobs(hooks)] == ["pass"] * 4
     assert count(engine, tables.Check) == 1
@@ -424,7 +424,7 @@ def test_an_external_suite_opens_the_status_and_starts_nothing(hooks: httpx.Clie
     with reading(engine) as session:
         assert session.scalars(select(tables.Check.open)).all() == [True]
     posted = hooks.post(JOBS, json=job(suite="int8", git={"sha": sha(1), "branch": "topic"})).json()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     with reading(engine) as session:
         check = session.scalars(select(tables.Check)).one()

@@ -90,7 +90,7 @@ def test_cells_show_figures_findings_and_the_command_that_repeats_them(
     api: httpx.Client, engine: Engine
 ) -> None:
     posted = api.post(JOBS, json=job(lanes={"engine": ENGINES})).json()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     page = api.get(f"{JOBS}/{posted['id']}/cells", params={"limit": 3}).json()
     assert [cell["lane"]["engine"] for cell in page["items"]] == ENGINES[:3]
@@ -111,7 +111,7 @@ def test_layers_of_a_cell_are_told_apart(api: httpx.Client, engine: Engine) -> N
     figure = {"value": 40.0, "kind": "finite"}
     layer = Layer.model_validate({"name": "fc", "kind": "Linear", "cumulative": figure, "local": figure})
     report = LayerReport(edge="float32->true", layers=(layer,), matched_share=1.0, first_divergent="fc")
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session), lambda cell: result(cell, layers=(report,)))
     cells = f"{JOBS}/{posted['id']}/cells"
     (cell,) = api.get(cells).json()["items"]
@@ -130,7 +130,7 @@ def test_wait_returns_when_the_job_is_settled(api: httpx.Client, engine: Engine)
         target=lambda: waiting.append(httpx.get(f"{api.base_url}{JOBS}/{posted['id']}?wait=60", timeout=90))
     )
     thread.start()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     thread.join()
     assert waiting[0].json()["status"] == "done"
@@ -152,7 +152,7 @@ def test_events_tell_progress_and_end_with_the_verdict(api: httpx.Client, engine
                 events.append(line.removeprefix("event: "))
             if line.startswith("data: ") and len(events) == 1:
                 assert json.loads(line.removeprefix("data: "))["progress"]["ended"] == 0
-                with writing(engine) as session:
+                with writing(engine, "test") as session:
                     finish(session, claimed(session))
     assert events[0] == "progress"
     assert events[-1] == "settled"
@@ -177,7 +177,7 @@ def test_cancel_and_retry(api: httpx.Client, engine: Engine) -> None:
     assert api.post(f"{path}/cancel").json()["status"] == "cancelled"
     assert api.get(f"{path}/cells").json()["items"][0]["status"] == "cancelled"
     assert api.post(f"{path}/retry").json()["status"] == "queued"
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     assert api.get(path).json()["verdict"] == "pass"
 

@@ -29,7 +29,7 @@ def add(api: httpx.Client, engine: Engine) -> Add:
     def measured(answer: Callable[[str], CellResult] = result, hour: int = 1, **changes: Any) -> None:
         git = {"branch": "main", "committed_at": f"2026-01-01T{hour:02}:00:00Z", **changes.pop("git", {})}
         api.post(f"{PROJECT}/jobs", json=job(git=git, **changes))
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session), answer)
 
     return measured

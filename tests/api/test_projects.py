@@ -60,7 +60,7 @@ def aged(api: httpx.Client, engine: Engine) -> httpx.Client:
     """Two old jobs of a pull request; the newest result stays whatever is set."""
     for _ in range(2):
         api.post(f"{PROJECT}/jobs", json=job(git={"branch": "topic"}))
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session))
     api.put(f"{PROJECT}/retention", json={"jobs_of_pull_requests_days": 1})
     with engine.begin() as connection:

@@ -25,7 +25,7 @@ def filled(api: httpx.Client, engine: Engine) -> httpx.Client:
     for number in range(3):
         git = {"branch": "main", "sha": f"{number:040x}"}
         api.post(f"{PROJECT}/jobs", json=job(git=git, lanes={"engine": ["x86", "onednn"]}))
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session))
     return api
 

@@ -47,7 +47,7 @@ def test_results_are_recorded_and_judged_as_if_they_were_measured_here(
     layer = Layer.model_validate({"name": "fc", "kind": "Linear", "cumulative": figure, "local": figure})
     layers = (LayerReport(edge="float32->true", layers=(layer,)),)
     ran = api.post(JOBS, json=job()).json()["id"]
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session), lambda cell: result(cell, layers=layers))
     answer = api.post(RESULTS, json=measured(result("0", layers=layers)))
     assert answer.status_code == 201, answer.text
@@ -86,7 +86,7 @@ def test_what_a_cell_ended_with_is_kept(api: httpx.Client) -> None:
 
 def test_no_worker_is_given_what_was_measured(api: httpx.Client, engine: Engine) -> None:
     api.post(RESULTS, json=measured(result("0")))
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         assert claim(session, "w", TAKES_ALL) is None
 
 

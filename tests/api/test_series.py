@@ -24,7 +24,7 @@ def history(api: httpx.Client, engine: Engine) -> httpx.Client:
         def answer(cell: str, figure: float | None = figure, hour: int = hour) -> CellResult:
             return result(cell, figure, environment=NEWER if hour > 2 else ENVIRONMENT)
 
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             finish(session, claimed(session), answer)
     return api
 

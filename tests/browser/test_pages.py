@@ -106,7 +106,7 @@ def post(quiet: Quiet, answer: Any = None, **changes: Any) -> str:
     """A job in the quiet service: queued, or measured with the given results."""
     _, engine, settings = quiet
     spec = JobSpec.model_validate(job(**changes))
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         if answer is None:
             return submit(session, project="demo", spec=spec, settings=settings, dispatch=LocalDispatch()).id
         return measure(session, settings, LocalDispatch(), spec, answer).id

@@ -52,17 +52,17 @@ class Outbox:
         self.courier = Courier(engine=engine, settings=settings)
 
     def keep(self, **changes: Any) -> None:
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             kept = Suite.model_validate(suite(**changes))
             put_suite(session, project="demo", name="int8", suite=kept, settings=self.settings)
 
     def hook(self, name: str, **changes: Any) -> None:
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             webhook = Webhook.model_validate({"secret": WHSEC, **changes})
             put_webhook(session, project="demo", name=name, webhook=webhook, settings=self.settings)
 
     def receive(self, event: Head | Again, delivery: str = "") -> HookAnswer:
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             return receive(
                 session,
                 event,
@@ -84,13 +84,13 @@ class Outbox:
         return self.receive(Head.model_validate(document | changes))
 
     def post(self, job_spec: JobSpec) -> str:
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             return submit(
                 session, project="demo", spec=job_spec, settings=self.settings, dispatch=LocalDispatch()
             ).id
 
     def measure(self, answer: Callable[[str], CellResult] = result) -> None:
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             finish(session, claimed(session), answer)
 
     def send(self) -> int:
@@ -114,7 +114,7 @@ class Outbox:
 
     def expire(self) -> None:
         """Let every limit be over."""
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             session.execute(update(tables.Check).values(deadline=0))
 
 
@@ -339,11 +339,11 @@ def test_a_status_past_its_limit_ends_as_error_and_its_job_is_cancelled(
 def test_a_job_that_was_late_is_no_pass_however_it_ends(outbox: Outbox, github: GitHub) -> None:
     outbox.keep()
     outbox.head()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         held = claimed(session)
     outbox.expire()
     outbox.send()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         finish(session, held)
         assert session.scalars(select(tables.Job.verdict)).all() == ["pass"]
     outbox.send()
@@ -380,7 +380,7 @@ def test_a_retried_job_is_pending_again_and_then_ends(outbox: Outbox, github: Gi
     outbox.head()
     outbox.measure(lambda cell: result(cell, status="failed", reason="why", measurements=()))
     outbox.send()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         retry(session, session.scalars(select(tables.Job)).one(), outbox.settings, LocalDispatch())
     outbox.send()
     assert github.statuses[sha(1), "noisefloor/int8"] == "pending"
@@ -393,7 +393,7 @@ def test_the_verdict_of_a_job_that_was_replaced_is_not_told(outbox: Outbox, gith
     outbox.keep(run="external", job=None)
     first = outbox.post(spec(suite="int8", git={"sha": sha(1)}))
     outbox.post(spec(suite="int8", git={"sha": sha(1)}))
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         one, other = claimed(session), claimed(session)
         assert one.job_id == first
         finish(session, other)
@@ -407,7 +407,7 @@ def test_a_check_that_a_later_job_took_over_hears_nothing_of_the_earlier_one(out
     first = outbox.post(spec(suite="int8", git={"sha": sha(1)}))
     second = outbox.post(spec(suite="int8", git={"sha": sha(1)}))
     before = len(outbox.rows())
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         check = checks.of_job(session, second)
         earlier = jobs.find(session, "demo", first)
         assert check is not None
@@ -428,12 +428,12 @@ def test_only_the_newest_of_what_is_still_to_be_sent_is_sent(outbox: Outbox, git
 def test_a_newer_verdict_waits_for_the_older_one_that_is_on_its_way(outbox: Outbox, github: GitHub) -> None:
     outbox.keep()
     outbox.head()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         older = claim(session, KINDS)
     assert older is not None
     outbox.measure()
     assert outbox.send() == 0
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         conclude(session, older, Outcome(result="retry"), tries=9, backoff_s=0, jitter=0)
     outbox.send()
     assert [s["state"] for s in github.sent("create_status")] == ["success"]
@@ -443,7 +443,7 @@ def test_a_newer_verdict_waits_for_the_older_one_that_is_on_its_way(outbox: Outb
 def test_a_sender_that_was_lost_is_replaced_and_its_late_report_is_refused(outbox: Outbox) -> None:
     outbox.keep()
     outbox.head()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         late = claim(session, KINDS)
         assert late is not None
         session.execute(update(tables.Delivery).values(lease_until=0))
@@ -511,12 +511,12 @@ def test_tries_end_in_a_dead_letter_that_can_be_replayed(outbox: Outbox, receive
     assert outbox.rows() == [("dead", 3, 500)]
     assert outbox.errors() == ["answered 500: down "]
     receiver.answer = lambda _got: Said()
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         dead = session.scalars(select(tables.Delivery.id)).one()
         replay(session, "demo", dead)
     outbox.send()
     assert outbox.rows() == [("delivered", 1, 200)]
-    with pytest.raises(ConflictError, match="delivered"), writing(outbox.engine) as session:
+    with pytest.raises(ConflictError, match="delivered"), writing(outbox.engine, "test") as session:
         replay(session, "demo", dead)
 
 
@@ -527,7 +527,7 @@ def test_a_dead_letter_that_was_overtaken_is_not_replayed(outbox: Outbox, github
     outbox.send()
     assert outbox.rows() == [("dead", 1, 422)]
     outbox.measure()
-    with pytest.raises(ConflictError, match="newer"), writing(outbox.engine) as session:
+    with pytest.raises(ConflictError, match="newer"), writing(outbox.engine, "test") as session:
         replay(session, "demo", session.scalars(select(tables.Delivery.id)).first() or "")
 
 
@@ -672,7 +672,7 @@ def test_a_job_that_is_gone_leaves_its_check_and_delivery(outbox: Outbox, github
                 session.delete(row)
             session.flush()
 
-    with writing(outbox.engine) as session:
+    with writing(outbox.engine, "test") as session:
         forget(session)
     outbox.send()
     assert github.statuses == {(sha(1), "noisefloor/int8"): "success"}
@@ -681,7 +681,7 @@ def test_a_job_that_is_gone_leaves_its_check_and_delivery(outbox: Outbox, github
 def test_a_rolled_back_verdict_is_not_told(outbox: Outbox, receiver: StandIn) -> None:
     outbox.hook("chat", url=receiver.url)
     outbox.post(spec())
-    with pytest.raises(RuntimeError), writing(outbox.engine) as session:
+    with pytest.raises(RuntimeError), writing(outbox.engine, "test") as session:
         finish(session, claimed(session))
         raise RuntimeError
     assert outbox.rows() == []

@@ -24,7 +24,7 @@ def lost(api: httpx.Client, engine: Engine) -> dict[str, str]:
     posted: dict[str, str] = api.post(
         f"{PROJECT}/jobs", json=job(name="nightly", git={"sha": "a" * 40})
     ).json()
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session), lambda cell: result(cell, 29.0))
     return posted
 

@@ -55,7 +55,7 @@ def test_waiting_ends_with_the_job_or_with_its_time(service: Client, engine: Eng
     posted = service.submit(spec())
     with pytest.raises(UnavailableError, match=f"{posted.id} is still queued"):
         service.wait(posted.id, timeout_s=0.1)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         finish(session, claimed(session))
     assert service.wait(posted.id).verdict.value == "pass"
 

@@ -22,7 +22,7 @@ YEARS = timedelta(days=3650)
 
 @pytest.fixture
 def project(engine: Engine, settings: Settings, tmp_path: Path) -> Iterator[Project]:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         folder = tmp_path / "repository"
         folder.mkdir()
         yield Project(session, settings, folder)

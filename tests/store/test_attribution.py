@@ -46,7 +46,7 @@ class History:
 
 @pytest.fixture
 def history(engine: Engine, settings: Settings) -> History:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         yield History(session, settings)  # type: ignore[misc]  # a generator as fixtures are
 
 

@@ -23,7 +23,7 @@ from noisefloor.workflow.evaluate import evaluate
 
 @pytest.fixture
 def project(engine: Engine, settings: Settings, tmp_path: Path) -> Iterator[Project]:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         folder = tmp_path / "repository"
         folder.mkdir()
         yield Project(session, settings, folder)

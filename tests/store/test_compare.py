@@ -35,7 +35,7 @@ def measured(engine: Engine, settings: Settings) -> Commits:
             given = (
                 answer if callable(answer) else (lambda cell, figure=answer: result(cell, figure, **changes))
             )
-            with writing(engine) as session:
+            with writing(engine, "test") as session:
                 job = spec(subjects=[subject], git={"branch": "main", "sha": sha})
                 measure(session, settings, LocalDispatch(), job, given)
 

@@ -57,7 +57,7 @@ def full(cell: str) -> CellResult:
 def filled(engine: Engine, settings: Settings) -> Engine:
     """Two commits with a policy, one without a commit, one that is not settled."""
     policy = {"rules": {"max_drop_db": 0.5}, "on": {"no_baseline": "warn"}}
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         for number, answer in enumerate((full, full, result), start=1):
             git: dict[str, Any] = {"branch": '=main, "x"', "sha": f"{number:040x}", "ancestors": ["a" * 40]}
             job = spec(policy=policy, git=git if number < 3 else {}, name=f"job {number}")
@@ -85,7 +85,7 @@ def exported(engine: Engine, form: ExportFormat, **filters: str) -> bytes:
 
 
 def keep(engine: Engine, rows: list[Record], project: str = "demo") -> tuple[int, int]:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         done = import_records(session, project, rows)
     return done.added, done.known
 

@@ -46,7 +46,7 @@ def measured(engine: Engine, settings: Settings) -> Measure:
         def answer(cell: str) -> CellResult:
             return result(cell, figure, layers=(LayerReport(edge="float32->true", layers=(LAYER,)),))
 
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             subject = {"zoo": "multiple-ops", "seeds": {"stream": seed}, "data": small_data()}
             sha = f"{session.scalar(select(func.count()).select_from(Job)):040x}"
             job = spec(subjects=[subject], git={"branch": branch, "sha": sha}, **changes)
@@ -56,7 +56,7 @@ def measured(engine: Engine, settings: Settings) -> Measure:
 
 
 def keeping(engine: Engine, policy: Retention, **settings: Any) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         projects.write_retention(session, "demo", policy)
         projects.write_settings(session, "demo", ProjectSettings(**settings))
 
@@ -106,7 +106,7 @@ def test_a_job_goes_with_everything_that_is_its_own(engine: Engine, measured: Me
 
 
 def test_what_was_found_of_a_kernel_goes_with_its_job(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         asked = JobSpec.model_validate(operators("quantized::linear", git={"branch": "topic"}))
         goes, stays = (measure(session, settings, LocalDispatch(), asked, found).id for _ in range(2))
     keeping(engine, EVERYTHING)
@@ -143,7 +143,7 @@ def test_what_is_the_baseline_of_a_result_stays_as_long_as_that(engine: Engine, 
     keeping(engine, Retention(layers_of_pull_requests_days=1))
     assert pruned(engine, later(9)) == Pruned(layers=1)
     assert with_layers(engine) == {first, second, newest}
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         retention.delete_jobs(session, [last])
     assert pruned(engine, later(9)) == Pruned(layers=1)
     assert with_layers(engine) == {first, newest}
@@ -159,7 +159,7 @@ def test_the_default_branch_is_a_setting(engine: Engine, measured: Measure) -> N
 
 def test_what_is_not_settled_stays(engine: Engine, measured: Measure, settings: Settings) -> None:
     measured("main")
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         waits = spec(git={"branch": "topic"})
         queued = submit(session, project="demo", spec=waits, settings=settings, dispatch=LocalDispatch()).id
     keeping(engine, EVERYTHING)
@@ -181,7 +181,7 @@ def test_a_batch_is_bounded(engine: Engine, measured: Measure, monkeypatch: pyte
     monkeypatch.setattr(retain, "JOBS_AT_ONCE", 4)
     batches = []
     while not batches or batches[-1] != Pruned():
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             batches.append(prune(session, "demo", later(9)))
     assert batches == [Pruned(layers=3), Pruned(layers=2), Pruned(jobs=4), Pruned(jobs=1), Pruned()]
 
@@ -199,7 +199,7 @@ def test_every_table_that_refers_to_a_job_goes_with_it_or_keeps_it() -> None:
 def test_what_somebody_pinned_and_what_was_released_stay(engine: Engine, measured: Measure) -> None:
     pinned, released, _gone, newest = (measured("main") for _ in range(4))
     keeping(engine, EVERYTHING)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         asked = {"kind": "pin", "job": pinned, "reason": "what the customer has"}
         mark(session, "demo", BaselineRequest.model_validate(asked))
         job = session.get_one(Job, released)

@@ -26,7 +26,7 @@ def test_the_check_notices_a_difference(engine: Engine) -> None:
 
 
 def test_up_down_up_with_rows(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         measure(session, settings, LocalDispatch(), spec())
     with reading(engine) as session:
         assert session.scalars(select(Job.verdict)).all() == [Verdict.PASS]
@@ -34,7 +34,7 @@ def test_up_down_up_with_rows(engine: Engine, settings: Settings) -> None:
     assert inspect(engine).get_table_names() == ["alembic_version"]
     schema.upgrade(engine)
     schema.check(engine)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         measure(session, settings, LocalDispatch(), spec())
 
 

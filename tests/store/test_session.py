@@ -29,7 +29,7 @@ def test_the_databases_clock_tells_epoch_seconds_with_fractions(engine: Engine) 
 
 
 def test_an_exception_leaves_nothing_behind(engine: Engine) -> None:
-    with pytest.raises(ZeroDivisionError), writing(engine) as session:
+    with pytest.raises(ZeroDivisionError), writing(engine, "test") as session:
         session.execute(text("INSERT INTO projects (name, created_at) VALUES ('p', '2026-01-01 00:00:00')"))
         raise ZeroDivisionError
     with reading(engine) as session:
@@ -37,7 +37,7 @@ def test_an_exception_leaves_nothing_behind(engine: Engine) -> None:
 
 
 def test_foreign_keys_hold(engine: Engine) -> None:
-    with pytest.raises(Exception, match=r"(?i)foreign key"), writing(engine) as session:
+    with pytest.raises(Exception, match=r"(?i)foreign key"), writing(engine, "test") as session:
         session.execute(
             text(
                 "INSERT INTO idempotency_keys (project, key, request_digest, job_id, created_at)"
@@ -56,7 +56,7 @@ def test_sqlite_is_in_wal_mode(tmp_path: Path) -> None:
 def test_a_writing_transaction_takes_its_turn_at_the_start(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path}/a.db")
     other = sqlite3.connect(tmp_path / "a.db", isolation_level=None, timeout=0)
-    with writing(engine), pytest.raises(sqlite3.OperationalError, match="locked"):
+    with writing(engine, "test"), pytest.raises(sqlite3.OperationalError, match="locked"):
         other.execute("BEGIN IMMEDIATE")
     other.close()
     engine.dispose()

@@ -61,7 +61,7 @@ class Line:
             "committed_at": at.isoformat(),
             "ancestors": [one.zfill(40) for one in ancestors],
         }
-        with writing(self.engine) as session:
+        with writing(self.engine, "test") as session:
             given = answer if callable(answer) else figure
             measure(session, self.settings, LocalDispatch(), spec(git=git, **changes), given)
 

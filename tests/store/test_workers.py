@@ -28,7 +28,7 @@ OLDER = NATIVE.replace(isas=("avx2",))
 
 @pytest.fixture
 def session(engine: Engine) -> Session:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         yield session  # type: ignore[misc]  # a generator as fixtures are
 
 
@@ -141,13 +141,13 @@ def test_a_rollback_leaves_no_message(engine: Engine, settings: Settings) -> Non
         )
 
     count = "SELECT count(*), min(queue_name), min(priority) FROM procrastinate_jobs"
-    with pytest.raises(RuntimeError), writing(engine) as session:
+    with pytest.raises(RuntimeError), writing(engine, "test") as session:
         submitted(session)
         raise RuntimeError
     with reading(engine) as session:
         assert tuple(session.connection().exec_driver_sql(count).one()) == (0, None, None)
         assert jobs.projects(session) == []
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         submitted(session)
     with reading(engine) as session:
         assert tuple(session.connection().exec_driver_sql(count).one()) == (2, "cpu", 50)

@@ -65,7 +65,7 @@ def expire(session: Session) -> None:
 
 
 def test_a_job_is_stored_with_its_cells_and_shards(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec(lanes={"engine": ENGINES, "threads": [1, 2]}))
     with reading(engine) as session:
         assert count(session, tables.Cell) == 8
@@ -76,17 +76,17 @@ def test_a_job_is_stored_with_its_cells_and_shards(engine: Engine, settings: Set
 
 
 def test_the_same_key_and_body_give_the_first_job(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         first = post(session, settings, spec(), "key")
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         assert post(session, settings, spec(), "key").id == first.id
         assert count(session, tables.Job) == 1
 
 
 def test_the_same_key_with_another_body_is_refused(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec(), "key")
-    with pytest.raises(IdempotencyConflictError), writing(engine) as session:
+    with pytest.raises(IdempotencyConflictError), writing(engine, "test") as session:
         post(session, settings, spec(name="other"), "key")
 
 
@@ -130,7 +130,7 @@ def test_a_job_that_cannot_be_is_refused_by_field(
     engine: Engine, settings: Settings, document: dict[str, object], error: type[Exception], field: str
 ) -> None:
     strict = settings.model_copy(update={"import_allow": ("other_package",)})
-    with pytest.raises(error) as caught, writing(engine) as session:
+    with pytest.raises(error) as caught, writing(engine, "test") as session:
         post(session, strict, JobSpec.model_validate(document))
     assert [e.field for e in caught.value.errors] == [field]  # type: ignore[attr-defined]
     with reading(engine) as session:
@@ -138,7 +138,7 @@ def test_a_job_that_cannot_be_is_refused_by_field(
 
 
 def test_the_last_cell_settles_the_job(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec(lanes={"engine": ["x86", "onednn"]}))
         held = claimed(session)
         record(session, shard_id=held.shard_id, attempt=held.attempt, result=result(held.cells[0].cell))
@@ -149,7 +149,7 @@ def test_the_last_cell_settles_the_job(engine: Engine, settings: Settings) -> No
 
 
 def test_a_result_is_recorded_once(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec(lanes={"engine": ["x86", "onednn"]}))
         held = claimed(session)
         for figure in (41.0, 12.0):
@@ -163,9 +163,9 @@ def test_a_result_is_recorded_once(engine: Engine, settings: Settings) -> None:
 
 
 def test_the_constraint_stands_behind_the_fence(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         measure(session, settings, LocalDispatch(), spec())
-    with pytest.raises(IntegrityError), writing(engine) as session:
+    with pytest.raises(IntegrityError), writing(engine, "test") as session:
         row = session.scalars(select(tables.Measurement)).one()
         columns = {c.key: getattr(row, c.key) for c in tables.Measurement.__table__.columns}
         session.add(tables.Measurement(**{**columns, "id": "another"}))
@@ -173,25 +173,25 @@ def test_the_constraint_stands_behind_the_fence(engine: Engine, settings: Settin
 
 
 def test_a_worker_whose_lease_was_taken_over_writes_nothing(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec())
         late = claimed(session, "late")
         expire(session)
         quick = claimed(session, "quick")
         assert quick.attempt == late.attempt + 1
         assert heartbeat(session, late, "still here") is None
-    with pytest.raises(StaleTokenError), writing(engine) as session:
+    with pytest.raises(StaleTokenError), writing(engine, "test") as session:
         finish(session, late)
-    with pytest.raises(StaleTokenError), writing(engine) as session:
+    with pytest.raises(StaleTokenError), writing(engine, "test") as session:
         end_shard(session, shard_id=late.shard_id, attempt=late.attempt, status=CellStatus.CRASHED, reason="")
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         give_back(session, late, LocalDispatch())
         finish(session, quick)
         assert session.scalars(select(tables.Cell.attempt)).all() == [quick.attempt]
 
 
 def test_a_cell_of_another_shard_is_refused(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec(lanes={"engine": ["x86"], "threads": [1, 2]}))
         one, other = claimed(session), claimed(session)
         with pytest.raises(NotFoundError):
@@ -199,7 +199,7 @@ def test_a_cell_of_another_shard_is_refused(engine: Engine, settings: Settings) 
 
 
 def test_only_what_has_not_ended_is_given_to_the_next_worker(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec(lanes={"engine": ENGINES}))
         first = claimed(session)
         record(session, shard_id=first.shard_id, attempt=first.attempt, result=result(first.cells[0].cell))
@@ -208,7 +208,7 @@ def test_only_what_has_not_ended_is_given_to_the_next_worker(engine: Engine, set
 
 
 def test_a_shard_that_loses_every_worker_ends_as_crashed(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec())
         for _ in range(shards.MAX_TRIES):
             sweep(session)
@@ -221,7 +221,7 @@ def test_a_shard_that_loses_every_worker_ends_as_crashed(engine: Engine, setting
 
 
 def test_a_shard_given_back_does_not_count_as_lost(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         post(session, settings, spec())
         attempts = []
         for _ in range(shards.MAX_TRIES + 2):
@@ -232,21 +232,21 @@ def test_a_shard_given_back_does_not_count_as_lost(engine: Engine, settings: Set
 
 
 def test_urgent_jobs_go_first_and_equal_ones_in_turn(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         ordered = [post(session, settings, spec(priority=p)).id for p in (10, 90, 50, 90)]
         taken = [claimed(session).job_id for _ in ordered]
         assert taken == [ordered[1], ordered[3], ordered[2], ordered[0]]
 
 
 def test_a_queued_job_is_cancelled_at_once(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = cancel(session, post(session, settings, spec()))
         assert (posted.status, posted.verdict) == (JobStatus.CANCELLED, Verdict.ERROR)
         assert claim(session, "w", TAKES_ALL) is None
 
 
 def test_a_running_job_hears_of_the_cancel_by_its_heartbeat(engine: Engine, settings: Settings) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec())
         held = claimed(session)
         assert heartbeat(session, held, "calibrating") is False
@@ -266,7 +266,7 @@ def test_a_running_job_hears_of_the_cancel_by_its_heartbeat(engine: Engine, sett
 def test_a_settled_job_stays_what_it_is_when_cancelled(
     engine: Engine, settings: Settings, dispatch: LocalDispatch
 ) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         done = measure(session, settings, dispatch, spec())
         assert cancel(session, done).status == JobStatus.DONE
 
@@ -274,7 +274,7 @@ def test_a_settled_job_stays_what_it_is_when_cancelled(
 def test_retry_measures_again_only_what_failed(
     engine: Engine, settings: Settings, dispatch: LocalDispatch
 ) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec(lanes={"engine": ["x86", "onednn"]}))
         held = claimed(session)
         good, bad = (cell.cell for cell in held.cells)
@@ -293,7 +293,7 @@ def test_retry_measures_again_only_what_failed(
 def test_retry_of_a_running_job_or_of_one_without_failures_is_a_conflict(
     engine: Engine, settings: Settings, dispatch: LocalDispatch
 ) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         posted = post(session, settings, spec())
         with pytest.raises(ConflictError, match="queued"):
             retry(session, posted, settings, dispatch)
@@ -323,7 +323,7 @@ class Branch:
 
 @pytest.fixture
 def on_branch(engine: Engine, settings: Settings) -> Branch:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         yield Branch(session, settings)  # type: ignore[misc]  # a generator as fixtures are
 
 
@@ -365,14 +365,14 @@ def test_exact_figures_take_part(on_branch: Branch) -> None:
 
 def test_shards_that_end_at_the_same_moment_settle_their_job_once(engine: Engine, settings: Settings) -> None:
     for _ in range(10):
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             posted = post(session, settings, spec(lanes={"engine": ["x86"], "threads": [1, 2, 3, 4]}))
             held = [claimed(session) for _ in range(4)]
         barrier = threading.Barrier(len(held))
 
         def end(shard: Claim, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
-            with writing(engine) as session:
+            with writing(engine, "test") as session:
                 finish(session, shard)
 
         threads = [threading.Thread(target=end, args=(shard,)) for shard in held]
@@ -392,7 +392,7 @@ def test_layers_are_kept_beside_the_cell(engine: Engine, settings: Settings, dis
     layer = Layer(name="fc", kind="Linear", cumulative=DB, local=DB, share=1.0)
     report = LayerReport(edge="float32->true", layers=(layer,), matched_share=1.0)
     sensitivity = Sensitivity(edge="float32->true", target_db=50.0)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         job_id = measure(
             session,
             settings,
@@ -407,7 +407,7 @@ def test_layers_are_kept_beside_the_cell(engine: Engine, settings: Settings, dis
 
 
 def test_cell_without_layers_has_none(engine: Engine, settings: Settings, dispatch: LocalDispatch) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         job_id = measure(session, settings, dispatch, spec()).id
         (cell,) = cells.page(session, job_id)
         assert layer_view(session, cell) == LayerView(cell=cell.id)
@@ -418,7 +418,7 @@ def test_worker_is_told_how_closely_to_look(
     engine: Engine, settings: Settings, dispatch: LocalDispatch
 ) -> None:
     asked = Analysis(layers=False, repeats=3, threads=(2,), target_db=40.0)
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         submit(session, project="demo", spec=spec(analysis=asked), settings=settings, dispatch=dispatch)
         assert claimed(session).analysis == asked
         # a job that was posted before there was a choice

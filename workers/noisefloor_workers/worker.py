@@ -86,11 +86,11 @@ class Worker:
             except SQLAlchemyError as error:
                 log.warning("the worker cannot say that it is there: %s", error)
             self._gone.wait(PRESENCE_S)
-        with suppress(SQLAlchemyError), writing(self._engine) as session:
+        with suppress(SQLAlchemyError), writing(self._engine, "leave") as session:
             workers.leave(session, self.name)
 
     def _announce(self, state: WorkerState) -> None:
-        with writing(self._engine) as session:
+        with writing(self._engine, "appear") as session:
             workers.announce(
                 session,
                 name=self.name,
@@ -109,7 +109,7 @@ class Worker:
             self._known.wait()
             while not self._stopping.is_set():
                 try:
-                    with writing(self._engine) as session:
+                    with writing(self._engine, "claim") as session:
                         sweep(session)
                         held = claim(session, name, self._capabilities)
                     if held is None:
@@ -139,7 +139,7 @@ class Worker:
         lease = Lease(self._engine, held, self._stopping)
         try:
             for result in runner.run(task, lease.keep):
-                with writing(self._engine) as session:
+                with writing(self._engine, "record") as session:
                     record(session, shard_id=held.shard_id, attempt=held.attempt, result=result)
         except RunnerUnavailable as error:
             lease.end(CellStatus.CRASHED, f"no runner could be started: {error}")
@@ -148,7 +148,7 @@ class Worker:
             lease.end(CellStatus.CANCELLED, "cancelled while it ran")
             return
         # what was stopped, or has cells that need another worker; a shard that has ended is not ours any more
-        with writing(self._engine) as session:
+        with writing(self._engine, "give_back") as session:
             give_back(session, held, self._dispatch)
 
     def _refusal(self, held: Claim) -> str | None:
@@ -168,7 +168,7 @@ class Lease:
 
     def keep(self, progress: str) -> bool:
         """Extend the lease; False tells the runner to stop."""
-        with writing(self._engine) as session:
+        with writing(self._engine, "heartbeat") as session:
             answer = heartbeat(session, self._held, progress)
         if answer is None:
             raise StaleTokenError(f"the lease of shard {self._held.shard_id} was lost")
@@ -177,7 +177,7 @@ class Lease:
 
     def end(self, status: CellStatus, reason: str) -> None:
         """End what is left of the shard."""
-        with writing(self._engine) as session:
+        with writing(self._engine, "end_shard") as session:
             end_shard(
                 session,
                 shard_id=self._held.shard_id,

@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/projects/{project}/baselines", tags=["baselines"]
 @router.post("", status_code=201)
 def post_baseline(project: ProjectName, asked: BaselineRequest, to: ServiceDep) -> BaselineView:
     """Accept regressions or pin results; verdicts that change with it change now."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "accept") as session:
         row, changed = mark(session, project, asked)
         return view(row, changed)
 

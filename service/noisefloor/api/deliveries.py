@@ -22,7 +22,7 @@ WebhookName = Annotated[Name, Path()]
 @router.put("/webhooks/{name}")
 def put(project: ProjectName, name: WebhookName, webhook: Webhook, to: ServiceDep) -> WebhookView:
     """Keep a webhook. The answer shows its secret when it is new or changed, and never again."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "webhook") as session:
         return put_webhook(session, project=project, name=name, webhook=webhook, settings=to.settings)
 
 
@@ -63,5 +63,5 @@ def replay_delivery(
     project: ProjectName, delivery_id: Annotated[Identifier, Path()], to: ServiceDep
 ) -> DeliveryView:
     """Send a dead letter again."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "replay") as session:
         return delivery_view(replay(session, project, delivery_id))

@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/projects/{project}/gates", tags=["gates"])
 @router.post("", status_code=201)
 def post_gate(project: ProjectName, asked: GateRequest, to: ServiceDep, response: Response) -> GateView:
     """Ask whether a commit may pass, given the jobs measured at it."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "gate") as session:
         gate = open_gate(session, project, asked)
         response.headers["Location"] = f"/v1/projects/{project}/gates/{gate.id}"
         return answer(session, gate, datetime.now(UTC))

@@ -112,7 +112,7 @@ def _receive(
             raise MalformedBodyError(f"the body is not JSON: {error.errors()[0]['msg']}") from None
         raise invalid_request(error.errors()) from None
     body_digest = digest(name.encode() + b"\n" + body)
-    with writing(to.engine) as session:
+    with writing(to.engine, "hook") as session:
         return receive(
             session,
             event,

@@ -46,7 +46,7 @@ def post_job(
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Accept a job: subjects × schemes × lanes."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "submit") as session:
         job = submit(
             session,
             project=project,
@@ -144,7 +144,7 @@ def get_attribution(project: ProjectName, job_id: JobId, to: ServiceDep) -> tupl
 @router.post("/{job_id}/cancel", status_code=202)
 def cancel_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """End the job's queued cells now and its running ones within seconds."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "cancel") as session:
         job = cancel(session, found_job(session, project, job_id))
         return job_view(session, job)
 
@@ -152,7 +152,7 @@ def cancel_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
 @router.post("/{job_id}/retry", status_code=202)
 def retry_job(project: ProjectName, job_id: JobId, to: ServiceDep) -> JobView:
     """Measure the cells again that failed or were cancelled."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "retry") as session:
         job = retry(session, found_job(session, project, job_id), to.settings, to.dispatch)
         return job_view(session, job)
 

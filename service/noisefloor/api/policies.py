@@ -24,7 +24,7 @@ def put_policy(
     project: ProjectName, name: PolicyName, policy: Policy, to: ServiceDep, response: Response
 ) -> PolicyView:
     """Keep a policy; one that differs from the latest version is a new version."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "policy") as session:
         row, is_new = put(session, project, name, policy)
         response.status_code = 201 if is_new else 200
         return view(row)

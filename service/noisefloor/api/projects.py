@@ -25,7 +25,7 @@ def get_settings(project: ProjectName, to: ServiceDep) -> ProjectSettings:
 @router.put("/settings")
 def put_settings(project: ProjectName, given: ProjectSettings, to: ServiceDep) -> ProjectSettings:
     """Replace the project's settings; what is left out is the default."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "settings") as session:
         jobs.ensure_project(session, project, datetime.now(UTC))
         projects.write_settings(session, project, given)
     return given
@@ -42,7 +42,7 @@ def get_retention(project: ProjectName, to: ServiceDep) -> Retention:
 @router.put("/retention")
 def put_retention(project: ProjectName, given: Retention, to: ServiceDep) -> Retention:
     """Replace it; what is left out is kept forever. The service deletes by it within the hour."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "retention") as session:
         jobs.ensure_project(session, project, datetime.now(UTC))
         projects.write_retention(session, project, given)
     return given

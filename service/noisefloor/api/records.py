@@ -64,5 +64,5 @@ def post_import(
         )
         raise InvalidRequestError("header.content-type: cannot be imported", [error])
     rows = list(READERS[kind](text))
-    with writing(to.engine) as session:
+    with writing(to.engine, "import") as session:
         return import_records(session, project, rows)

@@ -21,7 +21,7 @@ def post_results(
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Take a job that was measured elsewhere, and judge it."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "push") as session:
         job = push(
             session,
             project=project,

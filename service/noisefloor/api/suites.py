@@ -21,7 +21,7 @@ SuiteName = Annotated[Name, Path(description="what the status beside a commit is
 @router.put("/{name}")
 def put(project: ProjectName, name: SuiteName, suite: Suite, to: ServiceDep) -> SuiteView:
     """Keep a suite, in place of the one of this name."""
-    with writing(to.engine) as session:
+    with writing(to.engine, "suite") as session:
         return put_suite(session, project=project, name=name, suite=suite, settings=to.settings)
 
 

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from noisefloor.failpoints import reach
+
 RESPONSE_BYTES = 64 * 1024
 RETRY_AFTER_LIMIT_S = 86_400.0
 TRY_AGAIN = {408, 425, 429}
@@ -74,11 +76,14 @@ def exchange(
     Raises `UnreachableError`.
     """
     try:
-        return asyncio.run(asyncio.wait_for(_exchange(request, timeout_s, address, limit_bytes), timeout_s))
+        reach("http.before_send")
+        answer = asyncio.run(asyncio.wait_for(_exchange(request, timeout_s, address, limit_bytes), timeout_s))
+        reach("http.after_send")
     except TimeoutError:
         raise UnreachableError(f"no answer within {timeout_s:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         raise UnreachableError(f"{type(error).__name__}: {error}") from None
+    return answer
 
 
 async def _exchange(request: Request, timeout_s: float, address: str | None, limit_bytes: int) -> Answer:

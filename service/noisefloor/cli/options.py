@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from noisefloor import failpoints
 from noisefloor.client import Client
 from noisefloor.client.checkout import at_commit, checkout
 from noisefloor.contract.base import Value
@@ -60,9 +61,11 @@ def new_key() -> str:
 def settings(**given: Any) -> Settings:
     """Settings from the environment, overridden by what the command line gives."""
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        found = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(invalid_request(error.errors()).detail) from None
+    failpoints.arm(found.failpoints)
+    return found
 
 
 def require_torch() -> None:

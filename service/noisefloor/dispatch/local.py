@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from noisefloor.dispatch.bell import Bell
+from noisefloor.failpoints import reach
 
 
 class LocalDispatch(Bell):
@@ -27,4 +28,6 @@ class LocalDispatch(Bell):
             event.listen(session, "after_commit", self._committed, once=True)
 
     def _committed(self, _session: Session) -> None:
+        reach("news.before_send")
         self.wake()
+        reach("news.after_send")

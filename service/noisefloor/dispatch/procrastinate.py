@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor.dispatch.bell import Bell
 from noisefloor.errors import UnavailableError
+from noisefloor.failpoints import reach
 from noisefloor.store import shards
 
 TASK = "noisefloor.shard"
@@ -39,6 +40,7 @@ class ProcrastinateDispatch:
     def send(self, session: Session, shard_ids: Sequence[str]) -> None:
         """Announce queued shards: a rollback leaves no message."""
         connection = session.connection().connection.driver_connection
+        reach("news.before_send")
         try:
             for queue, priority, ids in shards.queues(session, shard_ids):
                 messages: list[JSONDict] = [{"shard": shard_id} for shard_id in ids]
@@ -49,6 +51,7 @@ class ProcrastinateDispatch:
             raise UnavailableError(
                 f"the shards could not be announced: {error.__cause__ or error}"
             ) from error
+        reach("news.after_send")
 
 
 class ProcrastinateNews(Bell):

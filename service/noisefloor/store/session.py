@@ -24,8 +24,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 
 from noisefloor.errors import MissingExtraError, SettingsError, UnavailableError
+from noisefloor.failpoints import Transaction, reach
 
-BUSY_TIMEOUT_MS = 30_000
+BUSY_TIMEOUT_S = 30.0
 WRITES = {"noisefloor_writes": True}
 
 
@@ -61,8 +62,11 @@ def _postgres_now(element: database_now, compiler: SQLCompiler, **_: Any) -> str
     return "extract(epoch from clock_timestamp())::float8"
 
 
-def open_engine(database: str) -> Engine:
-    """An engine for `sqlite:///path` or `postgresql://…`."""
+def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://…`.
+
+    `busy_timeout_s` is how long SQLite waits for another writer.
+    """
     try:
         url = make_url(database)
     except ArgumentError:
@@ -77,7 +81,7 @@ def open_engine(database: str) -> Engine:
     if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
         raise SettingsError(f"database {url!r} is not served; give sqlite:///path or postgresql://…")
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -85,7 +89,6 @@ def open_engine(database: str) -> Engine:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy says BEGIN, not the driver
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
 
@@ -96,8 +99,11 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Session]:
-    """One transaction that writes; committed at the end, rolled back by an exception."""
+def writing(engine: Engine, name: Transaction) -> Iterator[Session]:
+    """One transaction that writes; committed at the end, rolled back by an exception.
+
+    Its name is that of its failpoints, before and after the commit.
+    """
     with (
         engine.connect().execution_options(**WRITES) as connection,
         Session(bind=connection, expire_on_commit=False) as session,
@@ -105,6 +111,9 @@ def writing(engine: Engine) -> Iterator[Session]:
     ):
         session.connection()  # begins here, not at the first statement
         yield session
+        session.flush()
+        reach(f"{name}.before_commit")
+    reach(f"{name}.after_commit")
 
 
 @contextmanager

@@ -74,14 +74,14 @@ class Courier:
             due = deliveries.any_due(session, kinds)
         if not due:
             return False
-        with writing(self._engine) as session:
+        with writing(self._engine, "claim_delivery") as session:
             parcel = claim(session, kinds)
         if parcel is None:
             return False
         outcome = self._send(parcel)
         if outcome.result != "delivered":
             log.warning("delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
-        with writing(self._engine) as session:
+        with writing(self._engine, "conclude_delivery") as session:
             conclude(
                 session,
                 parcel,
@@ -109,7 +109,7 @@ class Courier:
         with reading(self._engine) as session:
             stale = checks.expired(session)
         if stale:
-            with writing(self._engine) as session:
+            with writing(self._engine, "expire_checks") as session:
                 expire(session)
 
     def _send(self, parcel: Parcel) -> Outcome:

@@ -49,7 +49,7 @@ class Keeper:
             ]
         for name in names:
             while not self._stopping.is_set():
-                with writing(self._engine) as session:
+                with writing(self._engine, "prune") as session:
                     pruned = prune(session, name, now)
                 if pruned == Pruned():
                     break
