@@ -220,6 +220,70 @@ def test_a_shard_that_loses_every_worker_ends_as_crashed(engine: Engine, setting
         assert session.scalars(select(tables.Cell.status)).all() == [CellStatus.CRASHED]
 
 
+def lose(session: Session, times: int) -> None:
+    """Let so many workers die with the next shard in hand."""
+    for _ in range(times):
+        sweep(session)
+        claimed(session)
+        expire(session)
+
+
+def test_a_cell_that_kills_workers_costs_none_of_the_others(engine: Engine, settings: Settings) -> None:
+    with writing(engine, "test") as session:
+        posted = post(session, settings, spec(lanes={"engine": ENGINES}))
+        first = claimed(session)
+        record(session, shard_id=first.shard_id, attempt=first.attempt, result=result(first.cells[0].cell))
+        expire(session)
+        lose(session, shards.MAX_TRIES - 1)
+        sweep(session)
+        rest = claimed(session)
+        assert rest.cells == first.cells[2:]
+        finish(session, rest)
+        found = {cell.status: cell.reason for cell in cells.page(session, posted.id)}
+        assert found.keys() == {CellStatus.DONE, CellStatus.CRASHED}
+        assert str(found[CellStatus.CRASHED]).startswith("the worker was lost 3 times in a row")
+        assert (posted.status, posted.verdict) == (JobStatus.DONE, Verdict.ERROR)
+
+
+def test_the_cell_at_which_a_worker_was_lost_is_one_that_it_could_run(
+    engine: Engine, settings: Settings
+) -> None:
+    last = TAKES_ALL.replace(engines=("fbgemm",), devices=("cpu",), takes_all=False)
+    with writing(engine, "test") as session:
+        post(session, settings, spec(lanes={"engine": ENGINES}))
+        for _ in range(shards.MAX_TRIES):
+            claimed(session, takes=last)
+            expire(session)
+        sweep(session)
+        ended = select(tables.Cell.engine).where(tables.Cell.status == CellStatus.CRASHED)
+        assert session.scalars(ended).all() == ["fbgemm"]
+
+
+def test_a_subject_that_kills_every_worker_ends_within_a_try_for_each_cell(
+    engine: Engine, settings: Settings
+) -> None:
+    with writing(engine, "test") as session:
+        posted = post(session, settings, spec(lanes={"engine": ENGINES}))
+        lose(session, shards.MAX_TRIES + len(ENGINES) - 1)
+        sweep(session)
+        assert claim(session, "w", TAKES_ALL) is None
+        assert (posted.status, posted.verdict) == (JobStatus.DONE, Verdict.ERROR)
+
+
+def test_a_shard_that_gets_on_is_not_ended_for_the_workers_it_lost(
+    engine: Engine, settings: Settings
+) -> None:
+    with writing(engine, "test") as session:
+        posted = post(session, settings, spec(lanes={"engine": ENGINES}))
+        for _ in ENGINES:
+            lose(session, shards.MAX_TRIES - 2)  # and the one that recorded is lost as well
+            sweep(session)
+            held = claimed(session)
+            record(session, shard_id=held.shard_id, attempt=held.attempt, result=result(held.cells[0].cell))
+            expire(session)
+        assert (posted.status, posted.verdict) == (JobStatus.DONE, Verdict.PASS)
+
+
 def test_a_shard_given_back_does_not_count_as_lost(engine: Engine, settings: Settings) -> None:
     with writing(engine, "test") as session:
         post(session, settings, spec())

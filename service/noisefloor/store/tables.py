@@ -126,7 +126,9 @@ class Shard(Base):
     priority: Mapped[int]
     status: Mapped[str] = mapped_column(Word)
     attempt: Mapped[int] = mapped_column(default=0, doc="fencing token: only ever grows")
-    tries: Mapped[int] = mapped_column(default=0, doc="attempts since the last retry by a user")
+    tries: Mapped[int] = mapped_column(
+        default=0, doc="attempts since a cell was last recorded, or retried by a user"
+    )
     lease_until: Mapped[float | None] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
     worker: Mapped[str | None] = mapped_column(Label)
     progress: Mapped[str | None] = mapped_column(Label)
@@ -179,7 +181,9 @@ class Cell(Base):
     executed_engine: Mapped[str | None] = mapped_column(Word)
     inputs_digest: Mapped[str | None] = mapped_column(Key)
     environment_key: Mapped[str | None] = mapped_column(ForeignKey("environments.key"))
-    attempt: Mapped[int | None] = mapped_column(doc="fencing token of the attempt that ended it")
+    attempt: Mapped[int | None] = mapped_column(
+        doc="fencing token of the attempt that ended it, or began with it"
+    )
     duration_s: Mapped[float | None] = mapped_column(Float(53))
 
 

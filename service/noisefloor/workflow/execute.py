@@ -42,6 +42,7 @@ def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
         for cell in cells.pending(session, shard.id)
         if takes.takes_all or (cell.engine in takes.engines and cell.device in takes.devices)
     ]
+    mine[0].attempt = shard.attempt  # where a worker is that is lost before it recorded anything
     conditions = jobs.conditions(session, shard.job_id)
     return Claim.model_validate(
         {
@@ -76,11 +77,18 @@ def give_back(session: Session, held: Claim, dispatch: Dispatch) -> None:
 
 
 def sweep(session: Session) -> None:
-    """End the cells of shards that were lost with their worker as often as is allowed."""
+    """End the cell at which workers were lost as often as is allowed; the rest of its shard is queued again.
+
+    Each of the rest has one try until one is recorded: a subject that kills every worker ends within so many.
+    """
     for shard in shards.exhausted(session):
-        reason = f"the worker was lost {shard.tries} times while it held this shard"
         jobs.hold(session, shard.job_id)
-        cells.end_pending(session, status=CellStatus.CRASHED, reason=reason, shard_ids=[shard.id])
-        shard.status = shards.DONE
-        shard.lease_until = None
+        first, *rest = cells.pending(session, shard.id)
+        lost = next((cell for cell in (first, *rest) if cell.attempt == shard.attempt), first)
+        lost.status = CellStatus.CRASHED
+        lost.reason = f"the worker was lost {shard.tries} times in a row, at last while it was at this cell"
+        shard.status = shards.QUEUED if rest else shards.DONE
+        shard.tries -= 1
+        shard.lease_until = shard.worker = shard.progress = None
+        session.flush()
         settle_if_ended(session, shard.job_id)

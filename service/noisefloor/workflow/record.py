@@ -31,6 +31,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
     if CellStatus(cell.status).ended:
         return
     cell.attempt = attempt
+    shard.tries = 1  # a shard that gets on is not ended for the workers that it lost on the way
     write(session, jobs.project_of(session, shard.job_id), cell, result)
     _release_if_ended(session, shard)
 
