@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import pytest
+from sqlalchemy import update
 from tests.acceptance.test_faults import misbehaving, wait_until_running
 from tests.postgres import PostgresServer
 from tests.samples import job
 from tests.service import ROOT, LiveService
 
-from noisefloor.store import schema
-from noisefloor.store.session import open_engine
+from noisefloor.store import schema, shards, tables
+from noisefloor.store.session import open_engine, writing
 
 SPREAD = job(lanes={"engine": ["qnnpack", "onednn"], "isa": ["native", "avx2"]})
 
@@ -120,6 +121,27 @@ def test_a_killed_workers_cells_are_queued_and_named_until_another_comes(
     with LiveWorker(database):
         assert service.wait(job_id)["status"] == "done"
     assert [cell["status"] for cell in service.cells(job_id)] == ["done", "done"]
+
+
+def test_a_cell_that_kills_its_workers_ends_and_costs_no_other(service: LiveService, database: str) -> None:
+    job_id = service.submit(misbehaving("build", deed="kills_worker", engine="onednn"))["id"]
+    for _ in range(shards.MAX_TRIES):
+        with LiveWorker(database) as doomed:
+            assert doomed.process.wait() == -signal.SIGKILL
+        end_leases(database)
+    with LiveWorker(database):
+        assert service.wait(job_id)["verdict"] == "error"
+    found = {cell["lane"]["engine"]: cell for cell in service.cells(job_id)}
+    assert {engine: cell["status"] for engine, cell in found.items()} == {"onednn": "crashed", "x86": "done"}
+    assert found["onednn"]["reason"].startswith("the worker was lost 3 times in a row")
+
+
+def end_leases(database: str) -> None:
+    """Let the ten seconds be over after which a silent worker is taken for lost."""
+    engine = open_engine(database)
+    with writing(engine, "test") as session:
+        session.execute(update(tables.Shard).values(lease_until=0))
+    engine.dispose()
 
 
 def test_a_job_that_asks_for_another_torch_waits_for_it(service: LiveService, database: str) -> None:
