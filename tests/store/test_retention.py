@@ -24,7 +24,7 @@ from noisefloor.workflow import retain
 from noisefloor.workflow.accept import mark
 from noisefloor.workflow.keeper import Keeper
 from noisefloor.workflow.retain import due, prune
-from noisefloor.workflow.submit import submit
+from noisefloor.workflow.submit import enter, submit
 
 DB = Figure.finite(40.0)
 LAYER = Layer(name="fc", kind="Linear", cumulative=DB, local=DB, share=1.0)
@@ -189,11 +189,19 @@ def test_a_batch_is_bounded(engine: Engine, measured: Measure, monkeypatch: pyte
 def test_every_table_that_refers_to_a_job_goes_with_it_or_keeps_it() -> None:
     owned = {"jobs", "cells", "measurements", "analyses", "shards"}
     ends = (*retention.OF_A_CELL, *retention.OF_A_JOB, *retention.HOLDING_A_JOB)
-    deleted = {table.__tablename__ for table in ends}
+    deleted = {table.__tablename__ for table in ends} | {"jobs"}
     for table in Base.metadata.sorted_tables:
         keys = (key for key in table.foreign_keys if key.ondelete is None)
         if any(key.column.table.name in owned for key in keys):
             assert table.name in deleted, f"{table.name}: add it to OF_A_CELL, OF_A_JOB or HOLDING_A_JOB"
+
+
+def test_what_only_explains_a_job_goes_with_it(engine: Engine, measured: Measure) -> None:
+    parent = measured("main")
+    with writing(engine) as session:
+        enter(session, project="demo", spec=spec(), explains=parent)
+        retention.delete_jobs(session, [parent])
+        assert session.scalars(select(Job.id)).all() == []
 
 
 def test_what_somebody_pinned_and_what_was_released_stay(engine: Engine, measured: Measure) -> None:

@@ -6,17 +6,19 @@ from importlib.resources import files
 import pytest
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
-from tests.measuring import TAKES_ALL, claimed, finish
-from tests.samples import spec
+from tests.measuring import TAKES_ALL, claimed, finish, measure
+from tests.samples import ENVIRONMENT, result, spec
 
 from noisefloor.contract.job import JobStatus
-from noisefloor.contract.worker import Capabilities, WorkerState
+from noisefloor.contract.measurement import Environment
+from noisefloor.contract.worker import Capabilities, Wants, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.identity import environment_key
 from noisefloor.settings import Settings
 from noisefloor.store import jobs, schema, tables, workers
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.execute import claim, give_back
-from noisefloor.workflow.submit import submit
+from noisefloor.workflow.submit import enter, submit
 from noisefloor.workflow.waiting import waiting_for
 
 NATIVE = Capabilities(
@@ -78,6 +80,82 @@ def test_what_no_worker_has_stays_queued_and_is_named(
         assert claim(session, name, takes) is None
     said = waiting_for(session, [posted.id])[posted.id]
     assert said == f"a worker that has {missing}; 3 workers are there without it"
+
+
+SHA = "a" * 40
+
+
+def wanting(
+    session: Session, settings: Settings, environment: Environment | None, commit: str | None = None
+) -> tables.Job:
+    """A job that wants an environment in which somebody has measured."""
+    jobs.ensure_project(session, "demo", datetime.now(UTC))
+    key = None
+    if environment is not None:
+        key = environment_key(environment)
+        dispatch = LocalDispatch()
+        measure(session, settings, dispatch, spec(), lambda cell: result(cell, environment=environment))
+    return enter(session, project="demo", spec=spec(), wants=Wants(environment=key, commit=commit))[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "takes"),
+    [
+        ({}, True),
+        ({"threads": 2}, True),
+        ({"threads": 3}, False),
+        ({"torch": "2.12.0"}, False),
+        ({"isa_cap": "avx2"}, False),
+        ({"plugins": {"acme": "1.0"}}, True),
+        ({"plugins": {"acme": "2.0"}}, False),
+        ({"plugins": {"other": "1.0"}}, False),
+    ],
+)
+@pytest.mark.parametrize("takes_all", [False, True])
+def test_a_shard_that_wants_an_environment_is_for_workers_of_it_alone(
+    session: Session, settings: Settings, changes: dict[str, object], *, takes: bool, takes_all: bool
+) -> None:
+    posted = wanting(session, settings, ENVIRONMENT.replace(**changes))
+    offered = ENVIRONMENT.replace(plugins={"acme": "1.0", "unused": "3.0"})
+    worker = NATIVE.replace(environments=[offered], takes_all=takes_all)
+    appear(session, "w", worker)
+    assert (waiting_for(session, [posted.id]) == {}) is takes
+    assert (claim(session, "w", worker) is not None) is takes
+
+
+@pytest.mark.parametrize(
+    ("changes", "takes"),
+    [
+        ({}, False),
+        ({"commit": "b" * 40}, False),
+        ({"commit": SHA}, True),
+        ({"checks_out": True}, True),
+        ({"takes_all": True}, False),
+    ],
+)
+def test_a_shard_that_wants_a_commit_is_for_workers_that_have_it(
+    session: Session, settings: Settings, changes: dict[str, object], *, takes: bool
+) -> None:
+    posted = wanting(session, settings, None, SHA)
+    worker = NATIVE.replace(**changes)
+    appear(session, "w", worker)
+    assert (waiting_for(session, [posted.id]) == {}) is takes
+    assert (claim(session, "w", worker) is not None) is takes
+
+
+def test_what_is_wanted_and_not_offered_is_named(session: Session, settings: Settings) -> None:
+    other = ENVIRONMENT.replace(torch="2.12.0")
+    posted = wanting(session, settings, other, SHA)
+    appear(session, "w", NATIVE.replace(environments=[ENVIRONMENT]))
+    said = waiting_for(session, [posted.id])[posted.id]
+    key = environment_key(other)[:7]
+    assert said.startswith(f"a worker that has environment {key} (torch 2.12.0, AVX2); 1 worker")
+    session.execute(update(tables.Worker).values(capabilities=_offering(other)))
+    assert "a worker that has commit aaaaaaa;" in waiting_for(session, [posted.id])[posted.id]
+
+
+def _offering(environment: Environment) -> dict[str, object]:
+    return NATIVE.replace(environments=[environment]).model_dump(mode="json")
 
 
 def test_where_there_is_no_worker_that_is_what_is_waited_for(session: Session, settings: Settings) -> None:

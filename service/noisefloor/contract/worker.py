@@ -6,8 +6,17 @@ from typing import Annotated
 from packaging.specifiers import SpecifierSet
 from pydantic import AwareDatetime, Field
 
-from noisefloor.contract.base import Text, Value
+from noisefloor.contract.base import Digest, Text, Value
+from noisefloor.contract.job import Sha
 from noisefloor.contract.lane import Device, Engine, Isa, Threads
+from noisefloor.contract.measurement import Environment
+
+
+class Wants(Value):
+    """What a shard asks of its worker beside the lanes of its cells; of most shards nothing."""
+
+    environment: Digest | None = None
+    commit: Sha | None = None
 
 
 class Capabilities(Value):
@@ -21,6 +30,11 @@ class Capabilities(Value):
     machine: Text
     torch: Text
     packages: dict[Text, Text] = Field(default_factory=dict, description="versions beside torch's")
+    environments: tuple[Environment, ...] = Field(
+        default=(), description="on the CPU with one thread, one for each cap; with all plugins installed"
+    )
+    commit: Sha | None = Field(default=None, description="that its files are of")
+    checks_out: bool = Field(default=False, description="it can have any commit checked out")
     takes_all: bool = Field(
         default=False,
         description="the only worker there is: it also takes what it cannot run, and ends it as unsupported",
@@ -29,6 +43,22 @@ class Capabilities(Value):
     def meets(self, specifier: str) -> bool:
         """Whether its torch is one of those that a job asks for."""
         return SpecifierSet(specifier).contains(self.torch, prereleases=True)
+
+    def offers(self, wanted: Environment) -> bool:
+        """Whether what it measures under one of its caps, with as many threads, is of that environment."""
+        if wanted.isa_cap not in self.isas or wanted.threads > self.threads:
+            return False
+        return any(_used(one, wanted) == wanted for one in self.environments)
+
+    def has_commit(self, sha: str) -> bool:
+        """Whether it measures that commit's files."""
+        return self.checks_out or self.commit == sha
+
+
+def _used(offered: Environment, wanted: Environment) -> Environment:
+    """What a worker offers, with the threads and of its plugins those that the other environment names."""
+    plugins = {name: version for name, version in offered.plugins.items() if name in wanted.plugins}
+    return offered.replace(threads=wanted.threads, plugins=plugins)
 
 
 class WorkerState(StrEnum):

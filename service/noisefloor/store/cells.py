@@ -7,9 +7,10 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import Environment as EnvironmentFacts
 from noisefloor.contract.verdict import Verdict
 from noisefloor.store.shards import QUEUED
-from noisefloor.store.tables import Cell, Finding, Shard
+from noisefloor.store.tables import Cell, Environment, Finding, Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Asked:
     isa: str
     threads: int
     torch: str | None
+    environment: EnvironmentFacts | None = None
+    commit: str | None = None
 
 
 def find(session: Session, job_id: str, cell_id: str) -> Cell | None:
@@ -58,14 +61,34 @@ def queued(session: Session, job_ids: Sequence[str]) -> dict[str, list[Asked]]:
     """What the cells that nobody works on ask for, by job, each once."""
     asked: dict[str, list[Asked]] = {job_id: [] for job_id in job_ids}
     query = (
-        select(Cell.job_id, Cell.engine, Cell.device, Shard.isa, Shard.threads, Shard.torch)
+        select(
+            Cell.job_id,
+            Cell.engine,
+            Cell.device,
+            Shard.isa,
+            Shard.threads,
+            Shard.torch,
+            Shard.wants_commit,
+            Environment.document,
+        )
         .join(Shard, Shard.id == Cell.shard_id)
+        .outerjoin(Environment, Environment.key == Shard.wants_environment)
         .where(Cell.job_id.in_(job_ids), Cell.status == CellStatus.QUEUED, Shard.status == QUEUED)
         .distinct()
         .order_by(Shard.isa, Shard.threads, Cell.device, Cell.engine)
     )
-    for job_id, engine, device, isa, threads, torch in session.execute(query):
-        asked[job_id].append(Asked(engine=engine, device=device, isa=isa, threads=threads, torch=torch))
+    for job_id, engine, device, isa, threads, torch, commit, document in session.execute(query):
+        asked[job_id].append(
+            Asked(
+                engine=engine,
+                device=device,
+                isa=isa,
+                threads=threads,
+                torch=torch,
+                commit=commit,
+                environment=EnvironmentFacts.model_validate(document) if document is not None else None,
+            )
+        )
     return asked
 
 

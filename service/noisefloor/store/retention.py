@@ -102,7 +102,10 @@ def delete_layers(session: Session, cell_ids: Sequence[str]) -> None:
 
 
 def delete_jobs(session: Session, job_ids: Sequence[str]) -> None:
-    """Forget some jobs and everything that is theirs."""
+    """Forget some jobs and everything that is theirs, also the jobs that only explain them."""
+    explaining = session.scalars(select(Job.id).where(Job.explains.in_(job_ids))).all()
+    if explaining:
+        delete_jobs(session, explaining)
     cells = select(Cell.id).where(Cell.job_id.in_(job_ids))
     for of_cell in OF_A_CELL:
         session.execute(delete(of_cell).where(of_cell.cell_id.in_(cells)))

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, true, update
 from sqlalchemy.orm import Session, aliased
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import Environment as EnvironmentFacts
 from noisefloor.contract.worker import Capabilities
 from noisefloor.store.session import database_now
-from noisefloor.store.tables import Cell, Job, Shard
+from noisefloor.store.tables import Cell, Environment, Job, Shard
 
 QUEUED, RUNNING, DONE = "queued", "running", "done"
 LEASE_S = 10.0
@@ -47,9 +48,17 @@ def claim_next(session: Session, worker: str, takes: Capabilities) -> Shard | No
 
 
 def _suits(session: Session, takes: Capabilities) -> list[ColumnElement[bool]]:
-    """The conditions under which a worker can run a cell of a shard."""
+    """The conditions under which a worker can run a cell of a shard.
+
+    A figure of another commit or environment than the one wanted would be a wrong one: there are no
+    exceptions, where a worker that takes all only ends a cell as unsupported.
+    """
+    wanted = [
+        or_(Shard.wants_environment.is_(None), Shard.wants_environment.in_(_offered(session, takes))),
+        true() if takes.checks_out else or_(Shard.wants_commit.is_(None), Shard.wants_commit == takes.commit),
+    ]
     if takes.takes_all:
-        return []
+        return wanted
     asked = session.scalars(select(Shard.torch).where(Shard.status != DONE).distinct()).all()
     met = [version for version in asked if version and takes.meets(version)]
     pending = select(Cell.id).where(
@@ -59,10 +68,22 @@ def _suits(session: Session, takes: Capabilities) -> list[ColumnElement[bool]]:
         Cell.device.in_(takes.devices),
     )
     return [
+        *wanted,
         Shard.isa.in_(takes.isas),
         Shard.threads <= takes.threads,
         or_(Shard.torch.is_(None), Shard.torch.in_(met)),
         pending.exists(),
+    ]
+
+
+def _offered(session: Session, takes: Capabilities) -> list[str]:
+    """Of the environments that shards want, those that the worker measures in."""
+    wanted = select(Shard.wants_environment).where(Shard.wants_environment.is_not(None), Shard.status != DONE)
+    query = select(Environment).where(Environment.key.in_(wanted))
+    return [
+        row.key
+        for row in session.scalars(query)
+        if takes.offers(EnvironmentFacts.model_validate(row.document))
     ]
 
 

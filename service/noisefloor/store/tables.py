@@ -110,6 +110,9 @@ class Job(Base):
     imported: Mapped[bool] = mapped_column(
         default=False, server_default=false(), doc="measured elsewhere, and exported there"
     )
+    explains: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id"), index=True, doc="the job whose losses it looks into: it decides nothing itself"
+    )
 
 
 class Shard(Base):
@@ -123,6 +126,10 @@ class Shard(Base):
     isa: Mapped[str] = mapped_column(Word)
     threads: Mapped[int]
     torch: Mapped[str | None] = mapped_column(Label, doc="the version that the job asks for")
+    wants_environment: Mapped[str | None] = mapped_column(
+        ForeignKey("environments.key"), index=True, doc="the one that its worker must measure in"
+    )
+    wants_commit: Mapped[str | None] = mapped_column(String(64), doc="that its worker must have")
     priority: Mapped[int]
     status: Mapped[str] = mapped_column(Word)
     attempt: Mapped[int] = mapped_column(default=0, doc="fencing token: only ever grows")

@@ -15,6 +15,7 @@ from noisefloor.contract.resources import FieldError
 from noisefloor.contract.scheme import CONFORMANCE, OPERATOR_MODES, OPS
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Verdict
+from noisefloor.contract.worker import Wants
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import (
     IdempotencyConflictError,
@@ -31,6 +32,8 @@ from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
 from noisefloor.workflow.announce import announce
 from noisefloor.workflow.policies import resolve
+
+NOTHING = Wants()
 
 
 def submit(
@@ -75,8 +78,13 @@ def once(session: Session, *, project: str, key: str | None, request: Value, act
     return job
 
 
-def enter(session: Session, *, project: str, spec: JobSpec) -> tuple[Job, list[str]]:
-    """The job with its cells queued, and the ids of its shards."""
+def enter(
+    session: Session, *, project: str, spec: JobSpec, wants: Wants = NOTHING, explains: str | None = None
+) -> tuple[Job, list[str]]:
+    """The job with its cells queued, and the ids of its shards.
+
+    `wants`: what its workers must offer. `explains`: the job whose losses this one looks into.
+    """
     if spec.suite is not None and suites.find(session, project, spec.suite) is None:
         raise invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
     now = datetime.now(UTC)
@@ -96,10 +104,11 @@ def enter(session: Session, *, project: str, spec: JobSpec) -> tuple[Job, list[s
         sha=spec.git.sha,
         measured_at=spec.git.committed_at or now,
         created_at=now,
+        explains=explains,
     )
     session.add(job)
     session.flush()
-    return job, _add_shards(session, job, spec)
+    return job, _add_shards(session, job, spec, wants)
 
 
 def check(spec: JobSpec, *, project: str, settings: Settings) -> None:
@@ -221,7 +230,7 @@ def _same_answer(session: Session, first: IdempotencyKey, request_digest: str) -
     return job
 
 
-def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
+def _add_shards(session: Session, job: Job, spec: JobSpec, wants: Wants) -> list[str]:
     shard_ids = []
     for planned in plan.shards(plan.cells(spec)):
         shard = Shard(
@@ -230,6 +239,8 @@ def _add_shards(session: Session, job: Job, spec: JobSpec) -> list[str]:
             isa=planned.isa,
             threads=planned.threads,
             torch=spec.torch,
+            wants_environment=wants.environment,
+            wants_commit=wants.commit,
             priority=spec.priority,
             status=shards.QUEUED,
             attempt=0,

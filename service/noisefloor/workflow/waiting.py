@@ -1,15 +1,19 @@
 """Why queued cells do not move: what they ask for, held against the workers that are there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy.orm import Session
 
+from noisefloor.contract.measurement import Environment
 from noisefloor.contract.worker import Capabilities, WorkerState
+from noisefloor.identity import environment_key
 from noisefloor.store import cells, workers
 from noisefloor.store.cells import Asked
 
 NOBODY = "a worker: none is there; `noisefloor up` or `noisefloor worker` starts one"
 SHOWN = 3
+SHORT = 7
+Has = Callable[[Capabilities], bool]
 
 
 def waiting_for(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
@@ -30,16 +34,9 @@ def waiting_for(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
 
 def missing(asked: Asked, here: Sequence[Capabilities]) -> str | None:
     """What no worker has, or none together with the rest; None where one has everything."""
-    needs: tuple[tuple[str, Callable[[Capabilities], bool]], ...] = (
-        (f"engine {asked.engine}", lambda one: asked.engine in one.engines),
-        (f"device {asked.device}", lambda one: asked.device in one.devices),
-        (f"isa {asked.isa}", lambda one: asked.isa in one.isas),
-        (f"{asked.threads} threads", lambda one: asked.threads <= one.threads),
-        (f"torch {asked.torch}", lambda one: asked.torch is None or one.meets(asked.torch)),
-    )
     left, narrowing = list(here), []
-    for what, has in needs:
-        kept = [one for one in left if one.takes_all or has(one)]
+    for what, has in _needs(asked):
+        kept = [one for one in left if has(one)]
         if len(kept) < len(left):
             narrowing.append(what)
         if not kept:
@@ -47,6 +44,28 @@ def missing(asked: Asked, here: Sequence[Capabilities]) -> str | None:
             return what if nobody_has_it else " with ".join(narrowing)
         left = kept
     return None
+
+
+def _needs(asked: Asked) -> Iterator[tuple[str, Has]]:
+    lane: tuple[tuple[str, Has], ...] = (
+        (f"engine {asked.engine}", lambda one: asked.engine in one.engines),
+        (f"device {asked.device}", lambda one: asked.device in one.devices),
+        (f"isa {asked.isa}", lambda one: asked.isa in one.isas),
+        (f"{asked.threads} threads", lambda one: asked.threads <= one.threads),
+        (f"torch {asked.torch}", lambda one: asked.torch is None or one.meets(asked.torch)),
+    )
+    for what, has in lane:
+        yield what, lambda one, has=has: one.takes_all or has(one)  # type: ignore[misc]
+    environment, commit = asked.environment, asked.commit
+    if environment is not None:
+        yield _named(environment), lambda one: one.offers(environment)
+    if commit is not None:
+        yield f"commit {commit[:SHORT]}", lambda one: one.has_commit(commit)
+
+
+def _named(environment: Environment) -> str:
+    key = environment_key(environment)
+    return f"environment {key[:SHORT]} (torch {environment.torch}, {environment.isa})"
 
 
 def _sentence(asked: Sequence[Asked], here: Sequence[Capabilities]) -> str | None:
