@@ -198,7 +198,7 @@ def test_every_table_that_refers_to_a_job_goes_with_it_or_keeps_it() -> None:
 
 def test_what_only_explains_a_job_goes_with_it(engine: Engine, measured: Measure) -> None:
     parent = measured("main")
-    with writing(engine) as session:
+    with writing(engine, "prune") as session:
         enter(session, project="demo", spec=spec(), explains=parent)
         retention.delete_jobs(session, [parent])
         assert session.scalars(select(Job.id)).all() == []
