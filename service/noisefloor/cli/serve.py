@@ -10,7 +10,6 @@ import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 from sqlalchemy import Engine
-from sqlalchemy.engine import make_url
 
 from noisefloor.cli.options import settings
 from noisefloor.dispatch.local import LocalDispatch
@@ -18,7 +17,7 @@ from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import UnavailableError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
-from noisefloor.store.session import only_writer, open_engine
+from noisefloor.store.session import only_writer, open_engine, shown
 
 GRACE_S = 5
 
@@ -38,7 +37,7 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
     given = settings(database=database, host=host, port=port)
     with sole_writer(given), listen(given) as listener:
         engine = open_engine(given.database)
-        schema.require_current(engine)
+        schema.require_usable(engine)
         app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))
         announce(given, listener)
         server(given, app).run(sockets=[listener])
@@ -94,5 +93,5 @@ def announce(given: Settings, listener: socket.socket) -> str:
     """Say where the service is, and give the address."""
     host = f"[{given.host}]" if ":" in given.host else given.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    say.print(f"[bold]Noisefloor[/] {url}  database {make_url(given.database)!r}")
+    say.print(f"[bold]Noisefloor[/] {url}  database {shown(given.database)}")
     return url

@@ -7,17 +7,32 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from noisefloor.errors import SettingsError
-from noisefloor.store.session import WRITES
+from noisefloor.store.condition import foreign, has_our_tables, named, require_supported, require_writable
+from noisefloor.store.session import WRITES, shown
+
+UPGRADING = 0x6E6F697365  # the advisory lock of whoever changes the schema: "noise"
 
 
 def upgrade(engine: Engine, revision: str = "head") -> str:
-    """Bring the schema to a revision, and say which one it has."""
-    with engine.connect().execution_options(**WRITES) as connection, connection.begin():
-        command.upgrade(_config(connection), revision)
-        return _current(connection) or "base"
+    """Bring the schema to a revision, and say which one it has. Where two do it at once, one waits."""
+    with (
+        named(engine),
+        engine.connect().execution_options(**WRITES) as connection,
+        connection.begin(),
+    ):
+        return upgrade_within(connection, revision)
+
+
+def upgrade_within(connection: Connection, revision: str = "head") -> str:
+    """The same in a transaction that is open: it leaves all or nothing."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADING})
+    revision_of(connection)
+    command.upgrade(_config(connection), revision)
+    return _current(connection) or "base"
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -33,14 +48,51 @@ def check(engine: Engine) -> None:
 
 
 def require_current(engine: Engine) -> None:
-    """Refuse a database that is older or newer than the code."""
-    with engine.connect() as connection:
-        current = _current(connection)
-        head = ScriptDirectory.from_config(_config(connection)).get_current_head()
-    if current != head:
+    """Refuse a database that cannot be read, is not Noisefloor's, or is older or newer than the code."""
+    require_file(engine)
+    with named(engine), engine.connect() as connection:
+        current = revision_of(connection)
+    if current != head():
+        at = f"is at schema {current}, the code at {head()}" if current else "has no tables yet"
+        raise SettingsError(f"{shown(engine.url)} {at}: run `noisefloor db upgrade`")
+
+
+def require_file(engine: Engine) -> None:
+    """Refuse a SQLite file that is not there: to open it would make it."""
+    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists():
+        raise SettingsError(f"{shown(engine.url)} is not there: `noisefloor db upgrade` makes it")
+
+
+def require_usable(engine: Engine) -> None:
+    """The same, and refuse a database that cannot be written."""
+    require_current(engine)
+    require_writable(engine)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The schema's revision, or none of an empty database; refuses what is not Noisefloor's, or newer."""
+    require_supported(connection)
+    where, current = shown(connection.engine.url), _current(connection)
+    others = foreign(connection)
+    if others and not has_our_tables(connection):
         raise SettingsError(
-            f"the database is at schema {current}, the code at {head}: run `noisefloor db upgrade`"
+            f"{where} is not Noisefloor's: it holds {', '.join(others[:3])}; name an empty database"
         )
+    if current is not None and not known(current):
+        raise SettingsError(
+            f"{where} is at schema {current}, which this version does not know: upgrade Noisefloor"
+        )
+    return current
+
+
+def head() -> str | None:
+    """The revision of the code's schema."""
+    return _scripts().get_current_head()
+
+
+def known(revision: str) -> bool:
+    """Whether the code has the migration that leads to a revision."""
+    return any(script.revision == revision for script in _scripts().walk_revisions())
 
 
 def migrations() -> Path:
@@ -49,12 +101,16 @@ def migrations() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "migrations"
 
 
-def _config(connection: Connection) -> Config:
+def _config(connection: Connection | None = None) -> Config:
     config = Config()
     config.set_main_option("script_location", str(migrations()))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
 def _current(connection: Connection) -> str | None:

@@ -6,6 +6,7 @@ for its turn at the start instead of failing in the middle.
 
 import fcntl
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import Connection, Engine, Float, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Float, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.ext.compiler import compiles
@@ -27,6 +28,8 @@ from noisefloor.errors import MissingExtraError, SettingsError, UnavailableError
 from noisefloor.failpoints import Transaction, reach
 
 BUSY_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 5
+PASSWORDS = ("password", "sslpassword")  # libpq takes them in the query, too
 WRITES = {"noisefloor_writes": True}
 
 
@@ -67,24 +70,35 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
 
     `busy_timeout_s` is how long SQLite waits for another writer.
     """
-    try:
-        url = make_url(database)
-    except ArgumentError:
-        raise SettingsError(
-            f"database {database!r} is not a URL; give sqlite:///path or postgresql://…"
-        ) from None
+    url = _url(database)
     if url.get_backend_name() == "postgresql":
+        patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+        driver = url.set(drivername="postgresql+psycopg")
         try:
-            return create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+            return create_engine(driver, pool_pre_ping=True, connect_args=patience)
         except (ImportError, NoSuchModuleError):
             raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
-    if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
-        raise SettingsError(f"database {url!r} is not served; give sqlite:///path or postgresql://…")
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    if url.drivername != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
+        raise SettingsError(f"database {shown(url)} is not served; give sqlite:///path or postgresql://…")
     engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def shown(url: URL | str) -> str:
+    """A database's address as it may be printed: without its password."""
+    return repr((_url(url) if isinstance(url, str) else url).difference_update_query(PASSWORDS))
+
+
+def _url(database: str) -> URL:
+    try:
+        return make_url(database)
+    except (ArgumentError, ValueError):
+        masked = re.sub(r"//.*@", "//***@", database)
+        raise SettingsError(
+            f"database {masked!r} is not a URL; give sqlite:///path or postgresql://…"
+        ) from None
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -125,12 +139,16 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Hold the SQLite file's lock file: exactly one process writes.
+    """Hold the SQLite file's lock file: exactly one process writes, by whatever path it came.
 
-    Raises `UnavailableError` when another process has it.
+    Raises `UnavailableError` when another process has it, and for a file of several names: SQLite would keep
+    a log of writes beside each.
     """
     try:
+        path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_nlink > 1:
+            raise UnavailableError(f"{path} is a file of several names (hard links); leave it one")
         file = Path(f"{path}.lock").open("a+")  # noqa: SIM115 - closed below, whatever happens
     except OSError as error:
         raise UnavailableError(f"{path} cannot be written: {error.strerror}") from None

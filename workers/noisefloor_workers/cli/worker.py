@@ -44,7 +44,7 @@ def worker(
         )
     takes = _narrowed(probe(), engine, isa)
     tables = open_engine(given.database)
-    schema.require_current(tables)
+    schema.require_usable(tables)
     dispatch = dispatch_for(tables)
     news = news_for(tables, dispatch, takes.devices)
     stop = threading.Event()

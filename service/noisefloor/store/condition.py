@@ -1,0 +1,86 @@
+"""What is wrong with a database, in one sentence that names it without its password."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from noisefloor.errors import UnavailableError
+from noisefloor.store.session import WRITES, shown
+from noisefloor.store.tables import Base
+
+OLDEST_POSTGRES = 15  # the oldest that is still mended, and that the tests were run on
+VERSION_TABLE = "alembic_version"
+MESSAGES = "procrastinate_jobs"
+MISSING_RIGHT = """
+SELECT name_, right_ FROM unnest(CAST(:names AS text[])) name_, unnest(CAST(:rights AS text[])) right_
+WHERE has_table_privilege(to_regclass(name_), right_) IS NOT TRUE LIMIT 1
+"""
+
+ADVICE = {
+    "file is not a database": "it is no SQLite file",
+    "malformed": "the file is damaged; restore a backup elsewhere, by `noisefloor db restore`",
+    "readonly": "the file and its folder must be writable",
+    "unable to open": "the file and its folder must be readable and writable",
+    "is full": "make room on its disk",
+}
+
+
+@contextmanager
+def named(engine: Engine) -> Iterator[None]:
+    """Raise what the database refuses as an `UnavailableError` that names it and the cause."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        raise UnavailableError(f"{shown(engine.url)} cannot be used: {cause(error)}") from error
+
+
+def cause(error: DBAPIError | sqlite3.Error) -> str:
+    """What the driver says, in one line, and what to do about it."""
+    said = str(getattr(error, "orig", error)).strip().splitlines()[0]
+    advice = (advice for part, advice in ADVICE.items() if part in said)
+    return "; ".join([said, *advice])
+
+
+def require_supported(connection: Connection) -> None:
+    """Refuse a server that is older than what is tested."""
+    if connection.dialect.name != "postgresql":
+        return
+    version = connection.scalar(text("SELECT current_setting('server_version_num')::int")) // 10_000
+    if version < OLDEST_POSTGRES:
+        raise UnavailableError(
+            f"{shown(connection.engine.url)} is PostgreSQL {version}; {OLDEST_POSTGRES} or newer is needed"
+        )
+
+
+def foreign(connection: Connection) -> list[str]:
+    """The tables that are not Noisefloor's, by name."""
+    ours = {VERSION_TABLE, *Base.metadata.tables}
+    there = inspect(connection).get_table_names()
+    return sorted(name for name in there if name not in ours and not name.startswith("procrastinate_"))
+
+
+def has_our_tables(connection: Connection) -> bool:
+    """Whether there are tables that only Noisefloor's migrations make."""
+    return {"jobs", "cells", "shards", "measurements"} <= set(inspect(connection).get_table_names())
+
+
+def require_writable(engine: Engine) -> None:
+    """Refuse a database that can only be read: a file, a role, a standby."""
+    with named(engine), engine.connect().execution_options(**WRITES) as connection, connection.begin():
+        if connection.dialect.name != "postgresql":
+            return  # BEGIN IMMEDIATE has asked
+        if connection.scalar(text("SHOW transaction_read_only")) == "on":
+            raise UnavailableError(
+                f"{shown(engine.url)} is read-only: default_transaction_read_only, or a standby"
+            )
+        asked = {
+            "names": [*Base.metadata.tables, MESSAGES],
+            "rights": ["SELECT", "INSERT", "UPDATE", "DELETE"],
+        }
+        if (missing := connection.execute(text(MISSING_RIGHT), asked).first()) is not None:
+            raise UnavailableError(
+                f"{shown(engine.url)} cannot be written: its role may not {missing.right_} in {missing.name_}"
+            )
