@@ -143,6 +143,13 @@ class MissingExtraError(NoisefloorError):
     code = "missing-extra"
 
 
+class CannotMoveError(NoisefloorError):
+    """The history cannot be moved as it is."""
+
+    status = 409
+    code = "cannot-move"
+
+
 class SettingsError(NoisefloorError):
     """The settings cannot be used."""
 

@@ -149,6 +149,11 @@ def queues(session: Session, shard_ids: Sequence[str]) -> list[tuple[str, int, l
     return [(device, priority, ids) for (device, priority), ids in grouped.items()]
 
 
+def queued(session: Session) -> Sequence[str]:
+    """Every shard that waits for a worker."""
+    return session.scalars(select(Shard.id).where(Shard.status == QUEUED).order_by(Shard.id)).all()
+
+
 def in_hand(session: Session) -> Sequence[Shard]:
     """Every shard that a worker holds."""
     return session.scalars(select(Shard).where(Shard.status == RUNNING).order_by(Shard.id)).all()
