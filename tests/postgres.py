@@ -68,6 +68,11 @@ class PostgresServer:
         if self._user is not None:
             shutil.rmtree(self._folder)
 
+    @property
+    def programs(self) -> Path:
+        """The folder of pg_dump and its friends, of the server's version."""
+        return self._binaries / "bin"
+
     def url(self, database: str) -> str:
         """A database's address."""
         return f"postgresql://noisefloor@127.0.0.1:{self.port}/{database}"
