@@ -75,7 +75,7 @@ def make_history(api: httpx.Client, engine: Engine) -> None:
         def answer(cell: str) -> CellResult:
             return next(left)(cell)
 
-        with writing(engine) as session:
+        with writing(engine, "prune") as session:
             finish(session, claimed(session), answer)
         return str(posted["id"])
 
@@ -102,7 +102,7 @@ def make_history(api: httpx.Client, engine: Engine) -> None:
     hook = httpx.post(f"{api.base_url}{GITHUB}", **signed("push", push(branch="master")))
     assert hook.json()["suites"][0]["outcome"] == "started"
     post("jobs", job(name="waits"), headers={"Idempotency-Key": "once"})
-    with writing(engine) as session:
+    with writing(engine, "prune") as session:
         workers.announce(
             session,
             name="w",

@@ -34,6 +34,7 @@ Transaction = Literal[
     "hook",
     "import",
     "leave",
+    "move",
     "policy",
     "prune",
     "push",

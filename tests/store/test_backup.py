@@ -55,7 +55,7 @@ def empty(engine: Engine, tmp_path: Path, postgres_server: PostgresServer) -> It
 
 @pytest.fixture
 def measured(engine: Engine, settings: Settings) -> Engine:
-    with writing(engine) as session:
+    with writing(engine, "prune") as session:
         measure(session, settings, LocalDispatch(), spec(name="☃"))
     return engine
 
@@ -73,7 +73,7 @@ def test_what_is_restored_is_what_was_backed_up(measured: Engine, empty: Empty, 
 
 
 def test_a_backup_is_one_moment(measured: Engine, settings: Settings, empty: Empty, tmp_path: Path) -> None:
-    with writing(measured) as session:
+    with writing(measured, "prune") as session:
         measure(session, settings, LocalDispatch(), spec())
         rows = back_up(measured, tmp_path / "a.backup")  # beside a transaction that is not done
     other = empty()

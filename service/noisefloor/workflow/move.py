@@ -23,7 +23,7 @@ def move(source: Engine, target: Engine, dispatch: Dispatch, watch: Watch) -> di
     The target has all or nothing of it. Raises `CannotMoveError` where a row does not fit, or differs.
     """
     schema.require_current(source)
-    with reading(source) as origin, named(target), writing(target) as destination:
+    with reading(source) as origin, named(target), writing(target, "move") as destination:
         require_unused(origin, source)
         given, taken = origin.connection(), destination.connection()
         schema.upgrade_within(taken)
