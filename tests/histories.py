@@ -191,7 +191,9 @@ def insert_odd_rows(connection: Connection, draw: Any, tables: int) -> None:
         row: dict[str, Any] = {}
         for column in table.columns:
             (reference,) = column.foreign_keys or (None,)
-            if reference is not None:
+            if reference is not None and reference.column.table is table:
+                row[column.name] = None
+            elif reference is not None:
                 row[column.name] = made[reference.column.table.name][reference.column.name]
             else:
                 row[column.name] = draw(odd(column))

@@ -96,6 +96,15 @@ def test_queued_shards_are_announced_where_they_are_moved_to(source: Engine, tar
     assert announced == queued != set()
 
 
+def test_a_row_may_refer_to_a_later_one_of_its_table(source: Engine, target: Engine) -> None:
+    with writing(source, "prune") as session:
+        first, *_, last = session.scalars(select(tables.Job).order_by(tables.Job.id))
+        first.explains = last.id
+    move(source, target, dispatch_for(target), unwatched)
+    with reading(target) as session:
+        assert session.get_one(tables.Job, first.id).explains == last.id
+
+
 def test_no_table_counts_by_itself() -> None:
     """No sequence has to be told where to go on: ids come with their rows."""
     for table in TABLES:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     inspect,
     select,
     text,
+    update,
 )
 
 from noisefloor.errors import CannotMoveError
@@ -71,11 +72,20 @@ def rows(connection: Connection, table: Table) -> Iterator[RowMapping]:
 
 
 def copy(source: Connection, target: Connection, table: Table) -> Iterator[int]:
-    """Insert the rows of a table; yields how many there were in each batch."""
+    """Insert the rows of a table; yields how many there were in each batch.
+
+    Rows may refer to later ones of their table, so they are told of each other at the end.
+    """
+    own = [key.parent for key in table.foreign_keys if key.column.table is table]
+    nobody = dict.fromkeys(column.name for column in own)
     stream = rows(source, table)
-    while batch := [dict(row) for row in itertools.islice(stream, BATCH)]:
+    while batch := [{**row, **nobody} for row in itertools.islice(stream, BATCH)]:
         target.execute(insert(table), batch)
         yield len(batch)
+    for column in own:
+        (own_key,) = table.primary_key
+        for referring, referred in source.execute(select(own_key, column).where(column.is_not(None))):
+            target.execute(update(table).where(own_key == referring).values({column: referred}))
 
 
 def compare(source: Connection, target: Connection, table: Table) -> Iterator[int]:
