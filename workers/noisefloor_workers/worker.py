@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,9 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.contract.measurement import CellResult
 from noisefloor.contract.worker import Capabilities, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.dispatch.port import Dispatch, News
@@ -21,6 +23,7 @@ from noisefloor.errors import StaleTokenError
 from noisefloor.settings import Settings
 from noisefloor.store import workers
 from noisefloor.store.session import writing
+from noisefloor.store.shards import LEASE_S
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
 from noisefloor_workers.lanes.capabilities import everything
@@ -30,6 +33,7 @@ from noisefloor_workers.runner.supervisor import Runner, RunnerUnavailable
 
 IDLE_S = 1.0
 PRESENCE_S = 2.0
+RETRY_S = 0.2
 
 __all__ = ["Worker", "everything", "news_for"]
 
@@ -139,8 +143,7 @@ class Worker:
         lease = Lease(self._engine, held, self._stopping)
         try:
             for result in runner.run(task, lease.keep):
-                with writing(self._engine, "record") as session:
-                    record(session, shard_id=held.shard_id, attempt=held.attempt, result=result)
+                lease.record(result)
         except RunnerUnavailable as error:
             lease.end(CellStatus.CRASHED, f"no runner could be started: {error}")
             return
@@ -160,20 +163,46 @@ class Worker:
 
 
 class Lease:
-    """A shard in hand: kept by a heartbeat, lost to a later attempt, ended by a cancel."""
+    """A shard in hand: kept by a heartbeat, lost to a later attempt, ended by a cancel.
+
+    A database that does not answer is borne for as long as the lease holds.
+    """
 
     def __init__(self, engine: Engine, held: Claim, stopping: threading.Event) -> None:
         self._engine, self._held, self._stopping = engine, held, stopping
+        self._kept_s = time.monotonic()
         self.cancelled = False
 
     def keep(self, progress: str) -> bool:
         """Extend the lease; False tells the runner to stop."""
-        with writing(self._engine, "heartbeat") as session:
-            answer = heartbeat(session, self._held, progress)
-        if answer is None:
-            raise StaleTokenError(f"the lease of shard {self._held.shard_id} was lost")
-        self.cancelled = answer
+        began_s = time.monotonic()
+        try:
+            with writing(self._engine, "heartbeat") as session:
+                answer = heartbeat(session, self._held, progress)
+        except OperationalError as error:
+            self._bear(error)
+        else:
+            if answer is None:
+                raise StaleTokenError(f"the lease of shard {self._held.shard_id} was lost")
+            self.cancelled, self._kept_s = answer, began_s
         return not self.cancelled and not self._stopping.is_set()
+
+    def record(self, result: CellResult) -> None:
+        """Write one cell's result; what was written before its answer was lost stands once."""
+        while True:
+            try:
+                with writing(self._engine, "record") as session:
+                    return record(
+                        session, shard_id=self._held.shard_id, attempt=self._held.attempt, result=result
+                    )
+            except OperationalError as error:
+                self._bear(error)
+                time.sleep(RETRY_S)
+
+    def _bear(self, error: OperationalError) -> None:
+        if time.monotonic() - self._kept_s > LEASE_S:
+            raise error
+        log.warning("shard %s: the database did not answer: %s", self._held.shard_id, error.orig)
 
     def end(self, status: CellStatus, reason: str) -> None:
         """End what is left of the shard."""
