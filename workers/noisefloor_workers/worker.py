@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import CellResult
@@ -22,7 +22,7 @@ from noisefloor.dispatch.port import Dispatch, News
 from noisefloor.errors import StaleTokenError
 from noisefloor.settings import Settings
 from noisefloor.store import workers
-from noisefloor.store.session import writing
+from noisefloor.store.session import NoAnswer, writing
 from noisefloor.store.shards import LEASE_S
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
@@ -179,7 +179,7 @@ class Lease:
         try:
             with writing(self._engine, "heartbeat") as session:
                 answer = heartbeat(session, self._held, progress)
-        except OperationalError as error:
+        except NoAnswer as error:
             self._bear(error)
         else:
             if answer is None:
@@ -195,14 +195,14 @@ class Lease:
                     return record(
                         session, shard_id=self._held.shard_id, attempt=self._held.attempt, result=result
                     )
-            except OperationalError as error:
+            except NoAnswer as error:
                 self._bear(error)
                 time.sleep(RETRY_S)
 
-    def _bear(self, error: OperationalError) -> None:
+    def _bear(self, error: Exception) -> None:
         if time.monotonic() - self._kept_s > LEASE_S:
             raise error
-        log.warning("shard %s: the database did not answer: %s", self._held.shard_id, error.orig)
+        log.warning("shard %s: the database did not answer: %s", self._held.shard_id, error)
 
     def end(self, status: CellStatus, reason: str) -> None:
         """End what is left of the shard."""

@@ -5,7 +5,6 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from noisefloor.errors import (
@@ -17,6 +16,7 @@ from noisefloor.errors import (
     UnavailableError,
 )
 from noisefloor.problems import invalid_request
+from noisefloor.store.session import NoAnswer
 
 RETRY_AFTER_S: dict[type[NoisefloorError], str] = {UnavailableError: "1", QueueFullError: "30"}
 
@@ -41,7 +41,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(NoisefloorError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(OperationalError, _database)
+    for kind in NoAnswer:
+        app.add_exception_handler(kind, _database)
 
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:

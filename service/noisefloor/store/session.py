@@ -18,7 +18,8 @@ from typing import Any, TextIO
 
 from sqlalchemy import URL, Connection, Engine, Float, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -31,6 +32,8 @@ BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
 PASSWORDS = ("password", "sslpassword")  # libpq takes them in the query, too
 WRITES = {"noisefloor_writes": True}
+# How a database fails that is locked, full, out of connections or gone: another try may succeed.
+NoAnswer = (OperationalError, InternalError, NoConnectionError)
 
 
 _id_lock = threading.Lock()
