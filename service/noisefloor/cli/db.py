@@ -18,7 +18,7 @@ from noisefloor.store import jobs, schema
 from noisefloor.store.session import open_engine, reading, shown
 from noisefloor.workflow import move as moving
 from noisefloor.workflow.keeper import Keeper
-from noisefloor.workflow.retain import due
+from noisefloor.workflow.retain import due, untidy
 
 app = typer.Typer(help="The database: its schema, and what is kept in it.", no_args_is_help=True)
 
@@ -83,14 +83,17 @@ def prune(
     """Delete what projects no longer keep, as the service does by itself each hour."""
     now = datetime.now(UTC)
     with _opened(database, writes=not dry_run) as engine:
-        schema.require_current(engine)
+        schema.require_current(engine) if dry_run else schema.require_usable(engine)
         with reading(engine) as session:
             names = [name for name in jobs.projects(session) if project in {None, name}]
             found = {name: due(session, name, now) for name in names}
+            rest = untidy(session, now) if project is None else {}
         if not dry_run:
             Keeper(engine).sweep(now, project)
     for name, pruned in found.items():
         typer.echo(f"{name}: layers of {pruned.layers} cells, {pruned.jobs} jobs")
+    for name, count in rest.items():
+        typer.echo(f"{name}: {count}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The keeper: a thread of the service that deletes what projects no longer keep."""
+"""The keeper: a thread of the service that deletes what projects no longer keep, and what nobody asks for."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from noisefloor.contract.project import Pruned, Retention
 from noisefloor.store import jobs, projects
 from noisefloor.store.session import reading, writing
-from noisefloor.workflow.retain import prune
+from noisefloor.workflow.retain import prune, tidy
 
 SWEEP_S = 3600.0
 PAUSE_S = 0.05  # between batches others write
@@ -40,7 +40,7 @@ class Keeper:
         self._thread.join(STOP_S)
 
     def sweep(self, now: datetime, only: str | None = None) -> None:
-        """Delete all that is due in every project, or in one, until it is done or the service stops."""
+        """Delete all that is due in every project, or in one alone, until it is done or the service stops."""
         with reading(self._engine) as session:
             names = [
                 name
@@ -55,6 +55,18 @@ class Keeper:
                     break
                 log.info("project %s: %s", name, pruned)
                 self._stopping.wait(PAUSE_S)
+
+        if only is None:
+            self._tidy(now)
+
+    def _tidy(self, now: datetime) -> None:
+        while not self._stopping.is_set():
+            with writing(self._engine) as session:
+                gone = tidy(session, now)
+            if not gone:
+                return
+            log.info("no longer needed: %s", gone)
+            self._stopping.wait(PAUSE_S)
 
     def _run(self) -> None:
         while not self._stopping.is_set():

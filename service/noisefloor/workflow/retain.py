@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.project import Pruned
-from noisefloor.store import projects, retention
+from noisefloor.store import housekeeping, projects, retention
 from noisefloor.store.jobs import lock_project
 from noisefloor.store.retention import Side
 
 LAYERS_AT_ONCE = 200
 JOBS_AT_ONCE = 5  # each may have ten thousand cells
 COUNTED = 1_000_000
+TIDIED_AT_ONCE = 1000
+MESSAGES = "unheard messages"
 
 
 def prune(session: Session, project: str, now: datetime) -> Pruned:
@@ -32,6 +34,19 @@ def due(session: Session, project: str, now: datetime) -> Pruned:
     """What may go now; what is a baseline of these jobs alone goes after them. Their layers count too."""
     layers, gone = _layers(session, project, now, COUNTED), _jobs(session, project, now, COUNTED)
     return Pruned(layers=len(layers), jobs=len(gone))
+
+
+def tidy(session: Session, now: datetime) -> dict[str, int]:
+    """Delete one batch of what nobody asks for any more, by its name. Nothing left: an empty answer."""
+    gone = {one.name: one.delete(session, limit=TIDIED_AT_ONCE) for one in housekeeping.stale(now)}
+    gone[MESSAGES] = housekeeping.delete_messages(session, limit=TIDIED_AT_ONCE)
+    return {name: count for name, count in gone.items() if count}
+
+
+def untidy(session: Session, now: datetime) -> dict[str, int]:
+    """What of it may go now."""
+    found = {one.name: one.count(session) for one in housekeeping.stale(now)}
+    return {**found, MESSAGES: housekeeping.count_messages(session)}
 
 
 def _layers(session: Session, project: str, now: datetime, limit: int) -> list[str]:
