@@ -22,6 +22,7 @@ import psycopg
 UNPRIVILEGED = "nobody"
 START_S = 60
 ROOT = 0
+LOCKED = "locked"  # the one role that needs its password
 
 
 class PostgresServer:
@@ -38,6 +39,8 @@ class PostgresServer:
             self._make_reachable(self._user)
         data = self._folder / "data"
         self._run("initdb", "-D", str(data), "-U", "noisefloor", "-A", "trust", "-E", "UTF8", "--no-sync")
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"host all {LOCKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         options = [
             "-c",
             "fsync=off",

@@ -17,7 +17,7 @@ from tests.histories import answering, answers, insert_odd_rows, make_history
 from tests.postgres import PostgresServer
 
 from noisefloor.cli.serve import dispatch_for
-from noisefloor.errors import CannotMoveError, SettingsError
+from noisefloor.errors import CannotMoveError, SettingsError, UnavailableError
 from noisefloor.store import copying, schema, tables
 from noisefloor.store.session import open_engine, reading, writing
 from noisefloor.store.tables import Base
@@ -217,6 +217,15 @@ def test_a_source_of_another_schema_is_refused(source: Engine, target: Engine) -
     with pytest.raises(SettingsError, match="run `noisefloor db upgrade`"):
         move(source, target, dispatch_for(target), unwatched)
     assert inspect(target).get_table_names() == []
+
+
+def test_a_target_without_room_is_left_empty(source: Engine, tmp_path: Path) -> None:
+    full = open_engine(f"sqlite:///{tmp_path}/full.db")
+    event.listen(full, "connect", lambda one, _record: one.execute("PRAGMA max_page_count = 80"))
+    with pytest.raises(UnavailableError, match=r"full\.db cannot be used: database or disk is full"):
+        move(source, full, dispatch_for(full), unwatched)
+    assert inspect(full).get_table_names() == []
+    full.dispose()
 
 
 KILLED = """

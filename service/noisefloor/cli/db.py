@@ -1,7 +1,7 @@
 """db: the schema of the database, what is kept in it, and how it is moved, backed up and restored."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from sqlalchemy import Engine
 
 from noisefloor.cli.options import settings
-from noisefloor.cli.serve import Database, dispatch_for, sole_writer
+from noisefloor.cli.serve import Database, dispatch_for, opened
 from noisefloor.store import backup as backups
 from noisefloor.store import jobs, schema
-from noisefloor.store.session import open_engine, reading, shown
+from noisefloor.store.session import reading, shown
 from noisefloor.workflow import move as moving
 from noisefloor.workflow.keeper import Keeper
 from noisefloor.workflow.retain import due, untidy
@@ -96,16 +96,8 @@ def prune(
         typer.echo(f"{name}: {count}")
 
 
-@contextmanager
-def _opened(database: str | None, *, writes: bool = True) -> Iterator[Engine]:
-    """The database that an option or the environment names, with the right to write it if need be."""
-    given = settings(database=database)
-    with sole_writer(given) if writes else nullcontext():
-        engine = open_engine(given.database)
-        try:
-            yield engine
-        finally:
-            engine.dispose()
+def _opened(database: str | None, *, writes: bool = True) -> AbstractContextManager[Engine]:
+    return opened(settings(database=database), writes=writes)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Annotated
 
 import typer
@@ -35,8 +36,7 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
     from noisefloor.api.app import create_app
 
     given = settings(database=database, host=host, port=port)
-    with sole_writer(given), listen(given) as listener:
-        engine = open_engine(given.database)
+    with opened(given) as engine, listen(given) as listener:
         schema.require_usable(engine)
         app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))
         announce(given, listener)
@@ -52,9 +52,15 @@ def dispatch_for(engine: Engine) -> Dispatch:
     return ProcrastinateDispatch()
 
 
-def sole_writer(given: Settings) -> AbstractContextManager[None]:
-    """The right to write: exclusive on SQLite, shared on PostgreSQL."""
-    return only_writer(given.sqlite_path) if given.sqlite_path else nullcontext()
+@contextmanager
+def opened(given: Settings, *, writes: bool = True) -> Iterator[Engine]:
+    """The database, with the right to write it: exclusive on SQLite, shared on PostgreSQL."""
+    with only_writer(given.sqlite_path) if writes and given.sqlite_path else nullcontext():
+        engine = open_engine(given.database)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
 
 
 def server(given: Settings, app: FastAPI) -> uvicorn.Server:

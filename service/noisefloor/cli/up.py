@@ -18,16 +18,15 @@ from noisefloor.cli.serve import (
     announce,
     dispatch_for,
     listen,
+    opened,
     say,
     server,
-    sole_writer,
 )
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import InvalidRequestError, NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
-from noisefloor.store.session import open_engine
 
 START_POLL_S = 0.05
 
@@ -52,8 +51,7 @@ def up(
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with sole_writer(given), listen(given) as listener:
-        engine = open_engine(given.database)
+    with opened(given) as engine, listen(given) as listener:
         schema.upgrade(engine)
         dispatch = dispatch_for(engine)
         http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))

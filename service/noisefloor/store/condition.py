@@ -69,9 +69,16 @@ def has_our_tables(connection: Connection) -> bool:
 
 def require_writable(engine: Engine) -> None:
     """Refuse a database that can only be read: a file, a role, a standby."""
-    with named(engine), engine.connect().execution_options(**WRITES) as connection, connection.begin():
-        if connection.dialect.name != "postgresql":
-            return  # BEGIN IMMEDIATE has asked
+    with (
+        named(engine),
+        engine.connect().execution_options(**WRITES) as connection,
+        connection.begin() as trial,
+    ):
+        if connection.dialect.name == "sqlite":
+            # BEGIN IMMEDIATE alone is a BEGIN where the file is read-only
+            connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+            trial.rollback()
+            return
         if connection.scalar(text("SHOW transaction_read_only")) == "on":
             raise UnavailableError(
                 f"{shown(engine.url)} is read-only: default_transaction_read_only, or a standby"

@@ -150,7 +150,7 @@ def only_writer(path: Path) -> Iterator[None]:
     try:
         path = path.resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_nlink > 1:
+        if path.is_file() and path.stat().st_nlink > 1:
             raise UnavailableError(f"{path} is a file of several names (hard links); leave it one")
         file = Path(f"{path}.lock").open("a+")  # noqa: SIM115 - closed below, whatever happens
     except OSError as error:

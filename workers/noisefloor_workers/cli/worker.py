@@ -42,9 +42,9 @@ def worker(
         raise SettingsError(
             "a SQLite file is for one process: `noisefloor up` measures there; give postgresql://…"
         )
-    takes = _narrowed(probe(), engine, isa)
     tables = open_engine(given.database)
     schema.require_usable(tables)
+    takes = _narrowed(probe(), engine, isa)
     dispatch = dispatch_for(tables)
     news = news_for(tables, dispatch, takes.devices)
     stop = threading.Event()
