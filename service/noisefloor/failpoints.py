@@ -45,6 +45,7 @@ Transaction = Literal[
     "settings",
     "submit",
     "suite",
+    "tidy",
     "webhook",
 ]
 COMMITS = tuple(f"{name}.{side}_commit" for name in get_args(Transaction) for side in ("before", "after"))

@@ -174,7 +174,7 @@ schema.upgrade(engine)
 def test_an_upgrade_that_is_killed_leaves_the_old_schema_whole(
     engine: Engine, database: str, settings: Settings, statements: int
 ) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         measure(session, settings, LocalDispatch(), spec())
     schema.downgrade(engine, "0002")
     before = shape(engine)

@@ -57,10 +57,10 @@ def test_idempotency_keys_are_kept_a_week(engine: Engine, settings: Settings) ->
             idempotency_key="once",
         ).id
 
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         first = post(session)
     assert left(engine, housekeeping.IDEMPOTENCY_DAYS - 1, tables.IdempotencyKey.key) == ["once"]
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         assert post(session) == first
     assert left(engine, housekeeping.IDEMPOTENCY_DAYS + 1, tables.IdempotencyKey.key) == []
     with reading(engine) as session:
@@ -68,7 +68,7 @@ def test_idempotency_keys_are_kept_a_week(engine: Engine, settings: Settings) ->
 
 
 def test_receipts_outlast_what_providers_deliver_again(engine: Engine) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         receipt = tables.HookReceipt(provider="github", delivery="d", digest="0" * 32, received_at=NOW)
         session.add(receipt)
     assert left(engine, 31, tables.HookReceipt.delivery) == ["d"]
@@ -76,7 +76,7 @@ def test_receipts_outlast_what_providers_deliver_again(engine: Engine) -> None:
 
 
 def test_gates_are_answered_for_a_while_after_their_deadline(engine: Engine) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         gate = open_gate(session, "demo", GateRequest(sha=SHA)).id
     assert left(engine, housekeeping.GATE_DAYS - 1, tables.Gate.id) == [gate]
     assert left(engine, housekeeping.GATE_DAYS + 1, tables.Gate.id) == []
@@ -108,7 +108,7 @@ def delivery(session: Session, sequence: int, status: DeliveryStatus, topic: str
 
 
 def test_ended_deliveries_go_before_dead_letters_and_what_is_to_be_sent_stays(engine: Engine) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         ensure_project(session, "demo", NOW)
         waits = delivery(session, 1, DeliveryStatus.PENDING, "a")
         delivery(session, 1, DeliveryStatus.DELIVERED, "b")
@@ -121,20 +121,20 @@ def test_ended_deliveries_go_before_dead_letters_and_what_is_to_be_sent_stays(en
 
 
 def test_a_dead_letter_is_not_replayed_over_what_was_told_later(engine: Engine) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         ensure_project(session, "demo", NOW)
         told_before = delivery(session, 1, DeliveryStatus.DELIVERED)
         dead = delivery(session, 2, DeliveryStatus.DEAD)
         told_later = delivery(session, 3, DeliveryStatus.DELIVERED)
     assert told_before not in left(engine, housekeeping.DELIVERED_DAYS + 1, tables.Delivery.id)
-    with writing(engine) as session, pytest.raises(ConflictError, match="something newer"):
+    with writing(engine, "test") as session, pytest.raises(ConflictError, match="something newer"):
         replay(session, "demo", dead)
     assert left(engine, housekeeping.DELIVERED_DAYS + 1, tables.Delivery.id) == [dead, told_later]
     assert left(engine, housekeeping.DEAD_LETTER_DAYS + 1, tables.Delivery.id) == []
 
 
 def test_workers_that_fell_silent_are_forgotten_without_another_to_notice(engine: Engine) -> None:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         for name in ("alive", "dead"):
             workers.announce(
                 session,
@@ -153,14 +153,14 @@ def test_an_environment_goes_with_its_last_cell(engine: Engine, settings: Settin
     older, newer = ENVIRONMENT, ENVIRONMENT.replace(torch="2.14.0")
     keys = {}
     for environment in (older, newer):
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             dispatch = LocalDispatch()
             job = measure(session, settings, dispatch, spec(), lambda c: result(c, environment=environment))  # noqa: B023 - called at once
             cell = select(tables.Cell.environment_key).where(tables.Cell.job_id == job.id)
             keys[job.id] = session.scalars(cell).one()
     first, second = keys
     assert left(engine, 9, tables.Environment.key) == sorted(keys.values())
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         retention.delete_jobs(session, [first])
     assert len(left(engine, 0, tables.Environment.key)) == 2  # as young as that, its cell may be on its way
     assert left(engine, 9, tables.Environment.key) == [keys[second]]
@@ -169,13 +169,13 @@ def test_an_environment_goes_with_its_last_cell(engine: Engine, settings: Settin
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_an_environment_that_somebody_has_just_found_stays(engine: Engine) -> None:
     row = {"key": "e" * 32, "document": {}, "first_seen_at": NOW}
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         insert_missing(session, tables.Environment, [row])
-    with writing(engine) as finding:
+    with writing(engine, "test") as finding:
         insert_missing(finding, tables.Environment, [row])  # there already; its cell comes next
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             assert tidy(session, NOW + timedelta(days=9)) == {}
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         assert tidy(session, NOW + timedelta(days=9)) == {"environments without a cell": 1}
 
 
@@ -184,11 +184,11 @@ def test_a_batch_is_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> 
     rows = [
         {"provider": "github", "delivery": str(n), "digest": f"{n:032}", "received_at": NOW} for n in range(5)
     ]
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         insert_missing(session, tables.HookReceipt, rows)
     batches = []
     while not batches or batches[-1]:
-        with writing(engine) as session:
+        with writing(engine, "test") as session:
             batches.append(tidy(session, NOW + timedelta(days=99)).get("receipts of hooks", 0))
     assert batches == [2, 2, 1, 0]
 
@@ -206,7 +206,7 @@ SELECT 'cpu', 'noisefloor.shard', jsonb_build_object('shard', CAST(:shard AS tex
 def test_only_news_of_shards_that_wait_is_kept(engine: Engine, settings: Settings) -> None:
     from noisefloor.dispatch.procrastinate import ProcrastinateDispatch
 
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         measure(session, settings, ProcrastinateDispatch(), spec())  # news that nobody heard
         submit(session, project="demo", spec=spec(), settings=settings, dispatch=ProcrastinateDispatch())
         waits = session.scalars(select(tables.Shard.id).where(tables.Shard.status == "queued")).one()

@@ -61,7 +61,7 @@ class Keeper:
 
     def _tidy(self, now: datetime) -> None:
         while not self._stopping.is_set():
-            with writing(self._engine) as session:
+            with writing(self._engine, "tidy") as session:
                 gone = tidy(session, now)
             if not gone:
                 return
