@@ -8,7 +8,10 @@ import pytest
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Isa
+from noisefloor.contract.worker import Capabilities
+from noisefloor.identity import environment_key
 from noisefloor_workers.lanes import isa as caps
+from noisefloor_workers.lanes.capabilities import probe
 from noisefloor_workers.runner.link import environment_for
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.supervisor import Runner
@@ -76,6 +79,28 @@ def test_cap_brings_back_saturation_and_reduced_range_avoids_it(runner: Runner, 
     assert capped["fbgemm"]["full"] < 25
     assert capped["qnnpack"]["full"] == pytest.approx(native["full"], abs=1e-3)
     assert capped["onednn"]["reduced"] == pytest.approx(native["reduced"], abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def announced() -> Capabilities:
+    """What a worker here says of itself."""
+    return probe()
+
+
+@pytest.mark.parametrize("isa", caps.machine_isas())
+def test_what_a_worker_announces_is_what_its_children_measure_in(
+    announced: Capabilities, shard: Callable[..., ShardTask], importable: Path, isa: Isa
+) -> None:
+    assert importable
+    task = shard("stacks:linear", isa=isa, threads=2)
+    with Runner(isa, threads=2) as runner:
+        environment, *others = [result.environment for result in runner.run(task, lambda _progress: True)]
+    assert environment is not None
+    assert all(other == environment for other in others)
+    assert environment.threads == 2
+    assert announced.replace(threads=64).offers(environment)
+    (offered,) = [one for one in announced.environments if one.isa_cap == isa]
+    assert environment_key(offered.replace(threads=2)) == environment_key(environment)
 
 
 @pytest.mark.skipif("sse41" not in caps.machine_isas(), reason="not an x86-64 machine")

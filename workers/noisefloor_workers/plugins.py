@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from noisefloor_workers.lanes.engine import Unsupported
 
@@ -28,7 +28,15 @@ def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
 
 def packages(names: Iterable[tuple[Kind, str | None]]) -> dict[str, str]:
     """The version of each package that brings one of these plugins; names of ours bring none."""
-    points = [point for kind, name in names if name and "." in name for point in _points(kind, name)]
+    return _versions(point for kind, name in names if name and "." in name for point in _points(kind, name))
+
+
+def installed() -> dict[str, str]:
+    """The version of each package that brings any plugin."""
+    return _versions(point for kind in get_args(Kind) for point in entry_points(group=_group(kind)))
+
+
+def _versions(points: Iterable[EntryPoint]) -> dict[str, str]:
     found = [point.dist for point in points if point.dist is not None]
     # what a package's metadata lack comes as None
     return {dist.name or UNKNOWN: dist.version or UNKNOWN for dist in found}

@@ -26,6 +26,7 @@ from noisefloor.store.session import NoAnswer, writing
 from noisefloor.store.shards import LEASE_S
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
+from noisefloor_workers.checkout import CheckoutFailedError, prepare
 from noisefloor_workers.lanes.capabilities import everything
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.pool import Runners
@@ -51,7 +52,10 @@ class Worker:
         news: News,
         settings: Settings,
         ask: Callable[[], Capabilities],
+        checkout: Sequence[str] = (),
     ) -> None:
+        """`checkout`: the command that checks out the commit of a job before it is measured."""
+        self._checkout = checkout
         self._engine, self._dispatch, self._news = engine, dispatch, news
         self._settings, self._ask = settings, ask
         self._stopping, self._known, self._gone = threading.Event(), threading.Event(), threading.Event()
@@ -142,8 +146,11 @@ class Worker:
         )
         lease = Lease(self._engine, held, self._stopping)
         try:
-            for result in runner.run(task, lease.keep):
+            for result in runner.run(task, lease.keep) if self._checked_out(held, lease) else ():
                 lease.record(result)
+        except CheckoutFailedError as error:
+            lease.end(CellStatus.FAILED, f"commit {held.commit} cannot be checked out: {error.detail}")
+            return
         except RunnerUnavailable as error:
             lease.end(CellStatus.CRASHED, f"no runner could be started: {error}")
             return
@@ -153,6 +160,17 @@ class Worker:
         # what was stopped, or has cells that need another worker; a shard that has ended is not ours any more
         with writing(self._engine, "give_back") as session:
             give_back(session, held, self._dispatch)
+
+    def _checked_out(self, held: Claim, lease: "Lease") -> bool:
+        """Have the commit's files there, where that is this worker's to do; False if it is stopped."""
+        if not self._checkout or held.commit is None:
+            return True
+        return prepare(
+            self._checkout,
+            held.commit,
+            lambda: lease.keep(f"checking out {held.commit}"),
+            limit_s=held.limits.cell_timeout_s,
+        )
 
     def _refusal(self, held: Claim) -> str | None:
         """Why a shard that only a worker who takes all was given cannot be measured here."""

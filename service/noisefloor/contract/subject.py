@@ -236,6 +236,14 @@ class Subject(Value):
         return self.operator is not None or self.conformance is not None
 
     @property
+    def is_of_a_commit(self) -> bool:
+        """Whether a commit can change what it measures: a model of the zoo comes with the environment."""
+        data = self.data
+        files = (self.weights, *((data.calibration, data.evaluation) if data is not None else ()))
+        unpinned = any(f is not None and f.safetensors is not None and f.sha256 is None for f in files)
+        return self.import_ is not None or unpinned
+
+    @property
     def batch(self) -> int:
         """Samples that the figures are of: the first size of an operator's input; 0 for a grid of cases."""
         if self.operator is not None:

@@ -103,15 +103,17 @@ def project_of(session: Session, job_id: str) -> str:
 class Conditions:
     """What holds for all cells of a job."""
 
+    sha: str | None
     limits: Limits
     analysis: Analysis
 
 
 def conditions(session: Session, job_id: str) -> Conditions:
-    """The limits of the job's cells, and how closely they are looked at."""
-    query = select(Job.spec["limits"], Job.spec["analysis"]).where(Job.id == job_id)
-    limits, analysis = session.execute(query).one()
+    """The commit and the limits of the job's cells, and how closely they are looked at."""
+    query = select(Job.sha, Job.spec["limits"], Job.spec["analysis"]).where(Job.id == job_id)
+    sha, limits, analysis = session.execute(query).one()
     return Conditions(
+        sha=sha,
         limits=Limits.model_validate(limits),
         # jobs that were posted before there was a choice have none
         analysis=Analysis.model_validate(analysis or {}),

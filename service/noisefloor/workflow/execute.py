@@ -17,7 +17,10 @@ PROGRESS_LENGTH = 200
 
 
 class Claim(Value):
-    """A shard in a worker's hands. `attempt` is the fencing token of everything it reports."""
+    """A shard in a worker's hands. `attempt` is the fencing token of everything it reports.
+
+    `commit`: the one whose files the subject is of, if a job names it and the subject is of files.
+    """
 
     shard_id: str
     job_id: str
@@ -25,6 +28,7 @@ class Claim(Value):
     isa: Isa
     threads: int
     torch: str | None = None
+    commit: str | None = None
     subject: Subject
     cells: tuple[CellTask, ...]
     limits: Limits
@@ -44,6 +48,7 @@ def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
     ]
     mine[0].attempt = shard.attempt  # where a worker is that is lost before it recorded anything
     conditions = jobs.conditions(session, shard.job_id)
+    subject = Subject.model_validate(mine[0].subject)
     return Claim.model_validate(
         {
             "shard_id": shard.id,
@@ -52,7 +57,8 @@ def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
             "isa": shard.isa,
             "threads": shard.threads,
             "torch": shard.torch,
-            "subject": mine[0].subject,
+            "commit": shard.wants_commit or (conditions.sha if subject.is_of_a_commit else None),
+            "subject": subject,
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in mine],
             "limits": conditions.limits,
             "analysis": conditions.analysis,

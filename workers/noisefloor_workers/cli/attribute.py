@@ -24,7 +24,8 @@ from noisefloor.contract.resources import CellView, JobView
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.saved import label
 from noisefloor.history.environments import differences
-from noisefloor_workers.cli.commits import measured, prepare
+from noisefloor_workers.checkout import prepare
+from noisefloor_workers.cli.commits import measured
 
 UNKNOWN_EXIT = 2
 SHORT_SHA = 12

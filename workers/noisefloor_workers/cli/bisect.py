@@ -17,7 +17,8 @@ from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import bisect as search
 from noisefloor.gate.saved import label
-from noisefloor_workers.cli.commits import git, measured, prepare
+from noisefloor_workers.checkout import prepare
+from noisefloor_workers.cli.commits import git, measured
 from noisefloor_workers.lanes.isa import machine_isas
 
 NOTHING_FOUND_EXIT = 2

@@ -1,9 +1,9 @@
-"""Commits that the user's own command checks out, and a job measured at what is there."""
+"""A job measured at what is checked out, and what git says of it."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -12,20 +12,8 @@ from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError, UnavailableError
 
 OWN: Mapping[str, str] = {}
-
-
-def prepare(command: Sequence[str], sha: str) -> None:
-    """Run the command with {sha} replaced. Raises `UnavailableError` where it fails."""
-    ran = subprocess.run(  # noqa: S603 - the user's own command
-        [part.replace("{sha}", sha) for part in command],
-        env={**os.environ, "NOISEFLOOR_SHA": sha},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if ran.returncode:
-        said = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
-        raise UnavailableError(f"the command ended with {ran.returncode}: {' '.join(said)}")
+# bytecode is told apart by seconds and sizes: that of one commit would pass for another's
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def measured(spec: JobSpec, *, push: bool, environment: Mapping[str, str] = OWN) -> Report:
@@ -35,7 +23,7 @@ def measured(spec: JobSpec, *, push: bool, environment: Mapping[str, str] = OWN)
     ran = subprocess.run(  # noqa: S603 - this interpreter, on our own command
         [*command, *(["--push"] if push else ["--no-git"])],
         input=document,
-        env={**os.environ, **environment},
+        env={**os.environ, **NO_BYTECODE, **environment},
         capture_output=True,
         text=True,
         check=False,

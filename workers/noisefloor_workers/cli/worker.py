@@ -1,14 +1,18 @@
 """worker: measure for a service on another machine, over its PostgreSQL."""
 
 import logging
+import os
+import shlex
 import signal
 import threading
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from noisefloor.cli.options import require_torch, settings
 from noisefloor.cli.serve import Database, dispatch_for, say
+from noisefloor.contract.job import Sha
 from noisefloor.contract.worker import Capabilities
 from noisefloor.errors import InvalidRequestError, SettingsError
 from noisefloor.store import schema
@@ -30,6 +34,13 @@ def worker(
         list[str] | None,
         typer.Option(help="Take lanes under this cap alone; repeatable. Default: all it has."),
     ] = None,
+    commit: Annotated[
+        str | None, typer.Option(help="The whole sha of the commit that the files here are of.")
+    ] = None,
+    checkout: Annotated[
+        str | None,
+        typer.Option(help="A command that checks a commit out here; {sha} stands for it. One slot only."),
+    ] = None,
 ) -> None:
     """Measure what the service queues in its PostgreSQL, until it is told to stop.
 
@@ -42,19 +53,47 @@ def worker(
         raise SettingsError(
             "a SQLite file is for one process: `noisefloor up` measures there; give postgresql://…"
         )
+    command = _command(checkout, given.slots)
     tables = open_engine(given.database)
     schema.require_usable(tables)
-    takes = _narrowed(probe(), engine, isa)
+    takes = _narrowed(probe(), engine, isa).replace(commit=_commit(commit), checks_out=bool(command))
     dispatch = dispatch_for(tables)
     news = news_for(tables, dispatch, takes.devices)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Worker(engine=tables, dispatch=dispatch, news=news, settings=given, ask=lambda: takes) as started:
+    with Worker(
+        engine=tables, dispatch=dispatch, news=news, settings=given, ask=lambda: takes, checkout=command
+    ) as started:
         say.print(
             f"[bold]worker[/] {started.name}  takes {', '.join(takes.engines)} under {', '.join(takes.isas)}"
         )
         stop.wait()
+
+
+def _commit(sha: str | None) -> str | None:
+    try:
+        return TypeAdapter(Sha | None).validate_python(sha)
+    except ValidationError:
+        raise InvalidRequestError(f"commit = {sha!r}: give a sha, 7 to 64 hexadecimal digits") from None
+
+
+def _command(checkout: str | None, slots: int) -> list[str]:
+    if checkout is None:
+        return []
+    try:
+        command = shlex.split(checkout)
+    except ValueError as error:
+        raise InvalidRequestError(f"checkout = {checkout!r}: {error}") from None
+    if not command:
+        raise InvalidRequestError("checkout = '': give a command, such as 'git -C /src checkout -q {sha}'")
+    if slots > 1:
+        raise InvalidRequestError(
+            f"slots = {slots}: with --checkout accepted: 1, since one commit is checked out"
+        )
+    # bytecode is told apart by seconds and sizes: that of one commit would pass for another's
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return command
 
 
 def _narrowed(has: Capabilities, engines: list[str] | None, isas: list[str] | None) -> Capabilities:

@@ -16,7 +16,7 @@ def probe() -> Capabilities:
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     try:
         asked = subprocess.run(
-            [sys.executable, "-m", "noisefloor_workers.lanes.tell"],
+            [sys.executable, "-m", "noisefloor_workers.tell"],
             capture_output=True,
             text=True,
             check=True,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from noisefloor.contract.lane import Device
+from noisefloor.contract.lane import Device, Isa
 from noisefloor.contract.measurement import Environment
 from noisefloor_workers.lanes.device import device_facts
-from noisefloor_workers.lanes.isa import isa_in_force
+from noisefloor_workers.lanes.isa import ATEN, cap_variables, isa_in_force
 
 FOREIGN_CAP = "other"
 NO_PLUGINS: Mapping[str, str] = {}
@@ -37,6 +37,17 @@ def environment(device: Device = "cpu", plugins: Mapping[str, str] = NO_PLUGINS)
         plugins=dict(plugins),
         **device_facts(device),
     )
+
+
+def under_cap(native: Environment, isa: Isa) -> Environment:
+    """What a process under a cap measures in, without starting one: torch's words are those of its variable.
+
+    >>> native = Environment(torch="2", python="3", cpu="", isa="AVX512", threads=1, os="", machine="")
+    >>> under_cap(native, "avx2").isa, under_cap(native, "native").isa
+    ('AVX2', 'AVX512')
+    """
+    held = cap_variables(isa).get(ATEN)
+    return native.replace(isa_cap=isa, isa=native.isa if held is None else held.upper())
 
 
 def _version(distribution: str) -> str | None:

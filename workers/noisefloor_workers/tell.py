@@ -1,4 +1,4 @@
-"""What this process's torch can run, as one line of JSON: `python -m noisefloor_workers.lanes.tell`."""
+"""What this process's torch can run, as one line of JSON: `python -m noisefloor_workers.tell`."""
 
 import os
 import platform
@@ -10,7 +10,9 @@ import torch
 
 from noisefloor.contract.lane import QUANTIZED_ENGINES, Device, Engine
 from noisefloor.contract.worker import Capabilities
+from noisefloor_workers.lanes.environment import environment, under_cap
 from noisefloor_workers.lanes.isa import machine_isas
+from noisefloor_workers.plugins import installed
 
 GIB = 2**30
 PACKAGES = ("torchao", "executorch", "transformers")
@@ -25,6 +27,7 @@ def capabilities() -> Capabilities:
     engines += ["xnnpack"] if "executorch" in found else []
     engines += ["aten"]
     devices: tuple[Device, ...] = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    native = environment(plugins=installed()).replace(threads=1)
     return Capabilities(
         engines=tuple(engines),
         devices=devices,
@@ -34,6 +37,7 @@ def capabilities() -> Capabilities:
         machine=platform.machine(),
         torch=torch.__version__,
         packages=found,
+        environments=tuple(under_cap(native, isa) for isa in machine_isas()),
     )
 
 
