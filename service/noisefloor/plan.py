@@ -1,15 +1,19 @@
 """From a job to its cells, and from cells to shards: pure."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Value
-from noisefloor.contract.job import JobSpec, JobSubject, Limits
+from noisefloor.contract.job import Git, JobSpec, JobSubject, Limits
 from noisefloor.contract.lane import Device, Isa, Lane, Lanes
+from noisefloor.contract.policy import Policy
 from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
+
+NO_COMMIT = Git()
+LANE_AXES = ("engine", "device", "isa", "threads")
 
 
 class Cell(Value):
@@ -68,6 +72,34 @@ def alone(cell: Cell, *, limits: Limits, analysis: Analysis) -> JobSpec:
         lanes=Lanes(engine=(lane.engine,), device=(lane.device,), isa=(lane.isa,), threads=(lane.threads,)),
         limits=limits,
         analysis=analysis,
+    )
+
+
+def again(
+    spec: JobSpec, wanted: Sequence[Cell], *, name: str, policy: Policy, git: Git = NO_COMMIT
+) -> JobSpec:
+    """The job once more, without subjects, schemes and lanes that no wanted cell has.
+
+    It decides no suite, a name of its own keeps it apart from what a job of the old name should have, and
+    what a waiver let through is not its business. Which torch it takes is for the caller to say.
+    """
+    lanes = {axis: tuple(dict.fromkeys(getattr(cell.lane, axis) for cell in wanted)) for axis in LANE_AXES}
+    subjects = []
+    for subject in spec.subjects:
+        of_subject = [cell.scheme for cell in wanted if cell.subject in subject.each]
+        own = tuple(scheme for scheme in schemes(spec, subject) if scheme in of_subject)
+        if own:
+            subjects.append(subject.replace(schemes=own))
+    return spec.replace(
+        name=name,
+        project=None,
+        subjects=tuple(subjects),
+        schemes=(),
+        lanes=spec.lanes.replace(**lanes),
+        policy=policy.replace(waivers=()),
+        git=git,
+        suite=None,
+        torch=None,
     )
 
 

@@ -22,13 +22,16 @@ class Corner(Value):
     """One commit in one environment: what it measures, and how that is known.
 
     `same_code`: nothing in the subject is the repository's, so it is what the other commit measures there.
+    `pending`: a job that the service has entered measures it.
     """
 
     sha: Text | None
     environment: Digest | None
-    how: Literal["measured", "same_code", "missing"]
+    how: Literal["measured", "same_code", "pending", "missing"]
     figure: Figure | None = None
-    job_id: Text | None = None
+    job_id: Text | None = Field(default=None, description="that measured it, measures it, or could not")
+    offered: bool = Field(default=False, description="of one that is missing: a worker could measure it now")
+    note: LongText | None = Field(default=None, description="why there is no figure")
 
 
 class Square(Value):

@@ -65,6 +65,9 @@ class JobView(Value):
     created_at: AwareDatetime
     finished_at: AwareDatetime | None = None
     imported: bool = Field(default=False, description="measured elsewhere; its spec names one of its cells")
+    explains: Text | None = Field(
+        default=None, description="the job whose losses it looks into; it decides nothing itself"
+    )
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
     policy: JobPolicy | None = Field(default=None, description="the one it is judged by; left out of lists")
     missing: tuple[Absence, ...] = Field(

@@ -45,10 +45,16 @@ class Capabilities(Value):
         return SpecifierSet(specifier).contains(self.torch, prereleases=True)
 
     def offers(self, wanted: Environment) -> bool:
-        """Whether what it measures under one of its caps, with as many threads, is of that environment."""
-        if wanted.isa_cap not in self.isas or wanted.threads > self.threads:
-            return False
-        return any(_used(one, wanted) == wanted for one in self.environments)
+        """Whether what it measures under the cap, with as many threads, is of that environment."""
+        return wanted.threads <= self.threads and wanted in self.nearest(wanted)
+
+    def nearest(self, wanted: Environment) -> tuple[Environment, ...]:
+        """What it measures in under the same cap, with as many threads, using the same plugins."""
+        return tuple(
+            _used(one, wanted)
+            for one in self.environments
+            if one.isa_cap == wanted.isa_cap and one.isa_cap in self.isas
+        )
 
     def has_commit(self, sha: str) -> bool:
         """Whether it measures that commit's files."""

@@ -10,15 +10,15 @@ so that the three add up to the loss y00 − y11. Without y10 (the old environme
 y01 − y11, with the interaction in it; without y01 the environment's is y10 − y11, likewise. Each says so.
 """
 
-from noisefloor.contract.attribution import Attribution, Cause, Square
+from noisefloor.contract.attribution import Attribution, Cause, Corner, Square
 from noisefloor.contract.figure import Figure, FigureKind
 
 NOTICEABLE_DB = 0.05
 WORDS = {Cause.CODE: "the code", Cause.ENVIRONMENT: "the environment", Cause.BOTH: "code and environment"}
 NO_OLD_ENVIRONMENT = (
-    "this commit was not run in the old environment: the code's part includes any interaction"
+    "this commit was not run in the old environment{why}: the code's part includes any interaction"
 )
-NO_OLD_CODE = "the old commit was not run in this environment: its part includes any interaction"
+NO_OLD_CODE = "the old commit was not run in this environment{why}: its part includes any interaction"
 SAME_CODE = "nothing in the subject is the repository's, so both commits run the same code"
 
 
@@ -39,9 +39,9 @@ def attribute(square: Square) -> Attribution:
     if y00 is not None and y01 is not None and y10 is not None and y11 is not None:
         interaction_db = (y01 - y11) - (y00 - y10)  # in pairs: equal corners leave no rounding
     elif y01 is not None:
-        code_db, note = _less(y01, y11), NO_OLD_ENVIRONMENT
+        code_db, note = _less(y01, y11), NO_OLD_ENVIRONMENT.format(why=_why(square.new_in_old))
     elif y10 is not None:
-        environment_db, note = _less(y10, y11), NO_OLD_CODE
+        environment_db, note = _less(y10, y11), NO_OLD_CODE.format(why=_why(square.old_in_new))
     if square.old_in_new.how == "same_code":
         note = SAME_CODE
     in_db = {"code": code_db, "environment": environment_db, "interaction": interaction_db}
@@ -104,7 +104,11 @@ def _sentence(cause: Cause, in_db: dict[str, float | None], note: str | None) ->
 def _unknown(square: Square) -> str:
     missing = {"the baseline's commit in this environment": square.old_in_new}
     missing["this commit in the baseline's environment"] = square.new_in_old
-    nobody = [what for what, corner in missing.items() if corner.how == "missing"]
+    nobody = [what + _why(corner) for what, corner in missing.items() if corner.figure is None]
     if nobody:
         return f"not known: nobody has measured {', nor '.join(nobody)}"
     return "not known: the figures between are worse than either end"
+
+
+def _why(corner: Corner) -> str:
+    return f" ({corner.note})" if corner.note else ""

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import JobStatus
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store.tables import Cell, Finding, Job, Measurement
+from noisefloor.store.tables import Cell, Finding, Job, Measurement, Shard
 
 KEYS_A_QUERY = 5_000
 
@@ -29,6 +29,23 @@ class Spot:
     series: str
     sha: str | None
     environment: str | None
+
+
+class Place(NamedTuple):
+    """What the series of a cell share, at a commit in an environment."""
+
+    lineage: str | None
+    sha: str | None
+    environment: str | None
+
+
+class Ask(NamedTuple):
+    """A cell of a job that was entered to explain another."""
+
+    job_id: str
+    settled: bool
+    status: str
+    reason: str | None
 
 
 def losses(session: Session, job_id: str) -> Iterator[Loss]:
@@ -67,4 +84,35 @@ def measured_at(session: Session, wanted: Collection[Spot]) -> dict[Spot, Measur
             spot = Spot(series=row.series_key, sha=sha, environment=environment)
             if spot in wanted:
                 found[spot] = row
+    return found
+
+
+def asked(session: Session, project: str, wanted: Collection[Place]) -> dict[Place, Ask]:
+    """Where jobs that explain others were entered to measure at these places, the latest of each."""
+    found: dict[Place, Ask] = {}
+    shas = {place.sha for place in wanted if place.sha is not None}
+    lineages = sorted({place.lineage for place in wanted if place.lineage is not None})
+    for start in range(0, len(lineages), KEYS_A_QUERY):
+        query = (
+            select(
+                Cell.lineage,
+                Job.sha,
+                Shard.wants_environment,
+                Job.id,
+                Job.finished_at.is_not(None),
+                Cell.status,
+                Cell.reason,
+            )
+            .join(Job, Job.id == Cell.job_id)
+            .join(Shard, Shard.id == Cell.shard_id)
+            .where(
+                Cell.lineage.in_(lineages[start : start + KEYS_A_QUERY]),
+                Job.project == project,
+                Job.explains.is_not(None),
+                Job.sha.in_(shas),
+            )
+            .order_by(Job.id)
+        )
+        for row in session.execute(query):
+            found[Place(*row[:3])] = Ask(*row[3:])
     return found

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import JobStatus
 from noisefloor.contract.verdict import Baseline, Verdict
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.tables import Absence, AcceptedLevel, Cell, Finding, Job, Mark, Measurement
 
 KEYS_A_QUERY = 5_000  # databases bound the number of parameters
@@ -133,6 +134,7 @@ def settled_with_breaches(
             Job.project == project,
             Job.measured_at >= since,
             Job.finished_at.is_not(None),
+            COUNTS,
             or_(Job.id.in_(measured), Job.id.in_(absent)),
         )
         found |= {job.id: job for job in session.scalars(query)}
@@ -215,6 +217,7 @@ def _first(
             .where(
                 Measurement.series_key.in_(some),
                 Job.status == JobStatus.DONE,
+                COUNTS,
                 _not_refused(),
                 *conditions,
             )

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.series import FILTERS, matching
 from noisefloor.store.tables import Cell, Job, Measurement, Series
 
@@ -34,7 +35,8 @@ def like(session: Session, project: str, prefix: str, *, limit: int) -> Sequence
 
 def jobs_at(session: Session, project: str, sha: str, *, limit: int) -> Sequence[Job]:
     """The newest jobs of a commit."""
-    query = select(Job).where(Job.project == project, Job.sha == sha).order_by(Job.id.desc()).limit(limit)
+    query = select(Job).where(Job.project == project, Job.sha == sha, COUNTS).order_by(Job.id.desc())
+    query = query.limit(limit)
     return session.scalars(query).all()
 
 
@@ -68,7 +70,7 @@ def figures(
     ranked = (
         select(Measurement.id.label("id"), newest_first.label("rank"))
         .join(Job, Job.id == Measurement.job_id)
-        .where(Job.project == project, Job.sha == sha)
+        .where(Job.project == project, Job.sha == sha, COUNTS)
         .subquery()
     )
     query = (
@@ -104,6 +106,7 @@ def unmeasured(
         .where(
             Job.project == project,
             Job.sha == sha,
+            COUNTS,
             Cell.lineage.in_(lineages),
             Cell.status.not_in((CellStatus.QUEUED, CellStatus.DONE)),
         )

@@ -12,6 +12,8 @@ from noisefloor.contract.job import JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
 
+COUNTS = Job.explains.is_(None)  # what only explains another job is no result of its commit
+
 
 def ensure_project(session: Session, name: str, now: datetime) -> None:
     """Make the project if it is not there."""
@@ -40,13 +42,13 @@ def by_ids(session: Session, job_ids: Collection[str]) -> Sequence[Job]:
 
 def settled_at(session: Session, project: str, sha: str) -> Sequence[Job]:
     """The jobs of a commit whose cells have ended, oldest first."""
-    query = select(Job).where(Job.project == project, Job.sha == sha, Job.finished_at.is_not(None))
+    query = select(Job).where(Job.project == project, Job.sha == sha, Job.finished_at.is_not(None), COUNTS)
     return session.scalars(query.order_by(Job.id)).all()
 
 
 def at_commit(session: Session, project: str, sha: str) -> Sequence[Job]:
-    """All jobs of a commit, oldest first."""
-    query = select(Job).where(Job.project == project, Job.sha == sha)
+    """All jobs of a commit that count, oldest first."""
+    query = select(Job).where(Job.project == project, Job.sha == sha, COUNTS)
     return session.scalars(query.order_by(Job.id)).all()
 
 
@@ -60,7 +62,7 @@ def settled_page(
     limit: int | None = None,
 ) -> Sequence[Job]:
     """Jobs that are settled, of commits in a span of time, newest first."""
-    query = select(Job).where(Job.project == project, Job.finished_at.is_not(None))
+    query = select(Job).where(Job.project == project, Job.finished_at.is_not(None), COUNTS)
     if since is not None:
         query = query.where(Job.measured_at >= since)
     if until is not None:
@@ -74,7 +76,7 @@ def newest_settled(session: Session, project: str, *, branch: str, name: str | N
     """The newest settled job of a branch by its commit's time, of any name or of this one."""
     query = (
         select(Job)
-        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None))
+        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None), COUNTS)
         .order_by(Job.measured_at.desc(), Job.id.desc())
         .limit(1)
     )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.series import matching
 from noisefloor.store.tables import Cell, Environment, Finding, Job, Measurement, Series
 from noisefloor.store.trends import Window
@@ -41,6 +42,7 @@ def page(
         .where(
             Job.project == project,
             Job.finished_at.is_not(None),
+            COUNTS,
             tuple_(Measurement.job_id, Measurement.id) > after,
             *matching(session, filters),
         )

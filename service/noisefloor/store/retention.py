@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, s
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.verdict import ACCEPTED
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.tables import (
     Absence,
     Analysis,
@@ -31,7 +32,9 @@ HOLDING_A_JOB = (Mark,)
 
 def kept(project: str, default_branch: str) -> list[Select[Any]]:
     """Measurements that stay, however old they are: a query for each reason."""
-    of_project = select(Measurement.id).join(Job, Job.id == Measurement.job_id).where(Job.project == project)
+    of_project = (
+        select(Measurement.id).join(Job, Job.id == Measurement.job_id).where(Job.project == project, COUNTS)
+    )
     accepted = of_project.outerjoin(Finding, Finding.measurement_id == Measurement.id).where(
         Job.branch == default_branch, or_(Finding.verdict.is_(None), Finding.verdict.in_(ACCEPTED))
     )

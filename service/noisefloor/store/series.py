@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.tables import Cell, Finding, Job, Measurement, Series
 
 FILTERS = ("subject", "scheme", "edge", "engine", "device", "isa", "batch", "metric", "place")
@@ -87,7 +88,7 @@ def points(
         .join(Job, Job.id == Measurement.job_id)
         .join(Cell, Cell.id == Measurement.cell_id)
         .outerjoin(Finding, Finding.measurement_id == Measurement.id)
-        .where(Measurement.series_key == key)
+        .where(Measurement.series_key == key, COUNTS)
         .order_by(Job.measured_at.desc(), Job.id.desc(), Measurement.id.desc())
         .limit(limit)
     )

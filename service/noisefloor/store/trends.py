@@ -9,6 +9,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus
+from noisefloor.store.jobs import COUNTS
 from noisefloor.store.tables import Cell, Finding, Job, Measurement
 
 
@@ -83,7 +84,7 @@ def measured(session: Session, key: str, window: Window, *, limit: int) -> list[
         .join(Job, Job.id == Measurement.job_id)
         .join(Cell, Cell.id == Measurement.cell_id)
         .outerjoin(Finding, Finding.measurement_id == Measurement.id)
-        .where(Measurement.series_key == key)
+        .where(Measurement.series_key == key, COUNTS)
         .order_by(Job.measured_at.desc(), Job.id.desc(), Measurement.id.desc())
         .limit(limit)
     )
@@ -95,7 +96,7 @@ def unmeasured(session: Session, lineage: str, window: Window, *, limit: int) ->
     query = (
         select(*COMMIT, Cell.id, Cell.status, Cell.reason, Cell.scheme["edges"])
         .join(Job, Job.id == Cell.job_id)
-        .where(Cell.lineage == lineage, Cell.status.not_in((CellStatus.QUEUED, CellStatus.DONE)))
+        .where(Cell.lineage == lineage, Cell.status.not_in((CellStatus.QUEUED, CellStatus.DONE)), COUNTS)
         .order_by(Job.measured_at.desc(), Job.id.desc(), Cell.id.desc())
         .limit(limit)
     )

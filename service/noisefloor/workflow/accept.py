@@ -108,6 +108,8 @@ def _targets(session: Session, project: str, asked: BaselineRequest) -> Sequence
     job = jobs.find(session, project, asked.job or "")
     if job is None:
         raise NotFoundError(f"project {project!r} has no job {asked.job}")
+    if job.explains is not None:
+        raise ConflictError(f"job {job.id} only explains job {job.explains}: accept that one")
     if not JobStatus(job.status).settled:
         raise ConflictError(f"job {job.id} is {job.status}: nothing is known yet that could be accepted")
     return [job]

@@ -9,7 +9,7 @@ from noisefloor.contract.delivery import Announcement, DeliveryStatus
 from noisefloor.contract.job import Git
 from noisefloor.contract.suite import Suite
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store import checks, deliveries, suites, tables
+from noisefloor.store import checks, deliveries, jobs, suites, tables
 from noisefloor.store.session import database_now, new_id
 
 WEBHOOK = "webhook"
@@ -23,7 +23,7 @@ def announce(session: Session, job: tables.Job) -> None:
     check = _check_of(session, job)
     if check is not None:
         tell_of_job(session, check, job)
-    if verdict is Verdict.PENDING:
+    if verdict is Verdict.PENDING or job.explains is not None:
         return
     for webhook in deliveries.webhooks(session, job.project):
         if webhook.enabled and (not webhook.verdicts or verdict in webhook.verdicts):
@@ -105,6 +105,14 @@ def tell_of_job(session: Session, check: tables.Check, job: tables.Job) -> None:
         checks.reopen(session, check, timeout_s=_timeout_s(session, check))
     check.open = verdict is Verdict.PENDING
     tell_check(session, check, verdict, job.verdict_message)
+
+
+def tell_again(session: Session, job_id: str) -> None:
+    """Tell a settled job's check once more: more is known of why the verdict is what it is."""
+    job = jobs.lock(session, job_id)
+    check = checks.of_job(session, job_id)
+    if check is not None and job.verdict != Verdict.PENDING:
+        tell_of_job(session, check, job)
 
 
 def _check_of(session: Session, job: tables.Job) -> tables.Check | None:

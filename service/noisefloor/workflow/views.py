@@ -153,6 +153,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "created_at": row.created_at,
             "finished_at": row.finished_at,
             "imported": row.imported,
+            "explains": row.explains,
         }
     )
 

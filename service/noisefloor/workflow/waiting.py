@@ -21,15 +21,20 @@ def waiting_for(session: Session, job_ids: Sequence[str]) -> dict[str, str]:
     queued = {job_id: asked for job_id, asked in cells.queued(session, job_ids).items() if asked}
     if not queued:
         return {}
-    here = [
-        Capabilities.model_validate(row.capabilities)
-        for row, _ in workers.live(session)
-        if row.state == WorkerState.ACTIVE
-    ]
+    here = capabilities_here(session)
     if not here:
         return dict.fromkeys(queued, NOBODY)
     said = {job_id: _sentence(asked, here) for job_id, asked in queued.items()}
     return {job_id: sentence for job_id, sentence in said.items() if sentence is not None}
+
+
+def capabilities_here(session: Session) -> list[Capabilities]:
+    """What the workers have that are there and stay."""
+    return [
+        Capabilities.model_validate(row.capabilities)
+        for row, _ in workers.live(session)
+        if row.state == WorkerState.ACTIVE
+    ]
 
 
 def missing(asked: Asked, here: Sequence[Capabilities]) -> str | None:

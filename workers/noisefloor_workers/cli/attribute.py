@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from noisefloor import plan
 from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
@@ -18,7 +19,7 @@ from noisefloor.cli.options import (
 )
 from noisefloor.client import Client
 from noisefloor.contract.attribution import AttributionView, Cause
-from noisefloor.contract.job import Git, JobSpec
+from noisefloor.contract.job import JobSpec
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, JobView
 from noisefloor.errors import InvalidRequestError, UnavailableError
@@ -29,7 +30,6 @@ from noisefloor_workers.cli.commits import measured
 
 UNKNOWN_EXIT = 2
 SHORT_SHA = 12
-LANE_AXES = ("engine", "device", "isa", "threads")
 
 say = Console(stderr=True, highlight=False, soft_wrap=True)
 Missing = Mapping[str, Sequence[CellView]]
@@ -85,32 +85,17 @@ def _missing(views: Sequence[AttributionView], cells: Mapping[str, CellView]) ->
 
 
 def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
-    """The job at what is checked out, without subjects, schemes and lanes that no wanted cell has.
-
-    It decides no suite, and a name of its own keeps it apart from what a job of the old name should have.
-    """
+    """The wanted cells at what is checked out."""
     if job.spec is None or job.policy is None:
         raise InvalidRequestError(
             f"job {job.id} came without its spec, so its cells cannot be measured again"
         )
-    spec = job.spec
-    lanes = {axis: tuple(dict.fromkeys(getattr(cell.lane, axis) for cell in wanted)) for axis in LANE_AXES}
-    subjects = []
-    for subject in spec.subjects:
-        of_subject = [cell.scheme for cell in wanted if cell.subject in subject.each]
-        schemes = tuple(scheme for scheme in subject.schemes or spec.schemes if scheme in of_subject)
-        if schemes:
-            subjects.append(subject.replace(schemes=schemes))
-    return spec.replace(
-        name=f"attribution of {job.id}",
-        project=job.project,
-        subjects=tuple(subjects),
-        schemes=(),
-        lanes=spec.lanes.replace(**lanes),
-        policy=job.policy.policy,
-        git=Git(),
-        suite=None,
-    )
+    cells = [
+        plan.Cell(ordinal=cell.ordinal, subject=cell.subject, scheme=cell.scheme, lane=cell.lane)
+        for cell in wanted
+    ]
+    again = plan.again(job.spec, cells, name=f"attribution of {job.id}", policy=job.policy.policy)
+    return again.replace(project=job.project)
 
 
 def _service(service: Client, token: str | None) -> dict[str, str]:
