@@ -27,7 +27,8 @@ SPREAD = job(lanes={"engine": ["qnnpack", "onednn"], "isa": ["native", "avx2"]})
 class LiveWorker:
     """`noisefloor worker` as its users start it."""
 
-    def __init__(self, database: str, *arguments: str) -> None:
+    def __init__(self, database: str, *arguments: str, **environment: str) -> None:
+        self._environment = environment
         self._command = [sys.executable, "-m", "noisefloor.cli", "worker", "--database", database, *arguments]
 
     def __enter__(self) -> Self:
@@ -35,6 +36,7 @@ class LiveWorker:
             **os.environ,
             "PYTHONPATH": str(ROOT / "tests"),
             "NOISEFLOOR_IMPORT_ALLOW": "subjects_under_test",
+            **self._environment,
         }
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=environment)
         assert self.process.stderr is not None

@@ -1,11 +1,12 @@
 """The corners that a settled job's losses ask for: entered where workers offer them, and what they decide."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
-from tests.ci.suites import suite, with_secrets
+from tests.ci.suites import WHSEC, suite, with_secrets
 from tests.measuring import TAKES_ALL, claimed, measure
 from tests.samples import ENVIRONMENT, imported, result
 
@@ -19,7 +20,7 @@ from noisefloor.contract.worker import Capabilities, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
-from noisefloor.store import commits, jobs, records, series, tables, trends, workers
+from noisefloor.store import cells, commits, jobs, records, retention, series, tables, trends, workers
 from noisefloor.store.session import writing
 from noisefloor.store.trends import Window
 from noisefloor.workflow.accept import mark
@@ -263,35 +264,70 @@ def test_the_check_hears_of_what_became_known(story: Story) -> None:
     assert (reasons(story.session, "demo", lost.id).losses[0].cause or "").startswith("code and environment")
 
 
-def test_they_decide_nothing(story: Story) -> None:
+def explained(story: Story) -> tables.Job:
+    """A loss of which both corners were measured."""
     story.workers(here=HERE, there=THERE)
-    webhook = Webhook(url="https://example.org/hook", secret="whsec_" + "a" * 32)
     lost = story.lost()
-    put_webhook(story.session, project="demo", name="all", webhook=webhook, settings=story.settings)
     story.work(HERE, 39.8)
     story.work(THERE, 39.9)
-    old, new = story.entered()
-    assert {old.status, new.status} == {JobStatus.DONE}
-    session = story.session
-    assert session.scalars(select(tables.Delivery)).all() == []
+    assert {job.status for job in story.entered()} == {JobStatus.DONE}
+    return lost
+
+
+def test_they_count_at_no_gate_and_in_no_list_of_results(story: Story) -> None:
+    lost, session = explained(story), story.session
     for commit in (1, 2):
-        assert [job.explains for job in jobs.at_commit(session, "demo", sha(commit))] == [None]
-        assert [job.explains for job in jobs.settled_at(session, "demo", sha(commit))] == [None]
-        assert [
-            f.value for f in commits.figures(session, "demo", sha(commit), filters={}, limit=9).values()
-        ] == [{1: 40, 2: 36}[commit]]
+        for listed in (jobs.at_commit, jobs.settled_at, partial(commits.jobs_at, limit=9)):
+            assert [job.explains for job in listed(session, "demo", sha(commit))] == [None]
+        found = commits.figures(session, "demo", sha(commit), filters={}, limit=9)
+        assert [one.value for one in found.values()] == [{1: 40, 2: 36}[commit]]
+    assert [job.explains for job in jobs.settled_page(session, "demo", since=None)] == [None, None]
     (view,) = attributions_of(session, lost)
     line = trends.measured(session, view.series, Window(), limit=9)
     assert [point.value for point in line] == [40, 36]
     assert len(series.points(session, view.series, limit=9)) == 2
     whole = records.page(session, "demo", filters={}, window=Window(), after=("", ""), limit=9)
     assert [one.job.explains for one in whole] == [None, None]
-    with pytest.raises(ConflictError, match=f"only explains job {lost.id}"):
-        mark(session, "demo", BaselineRequest(kind="accept", job=old.id, reason="why not"))
 
-    baseline = {"source": "nearest_ancestor"}
-    git = {"branch": "main", "sha": sha(3), "ancestors": [sha(1)]}
-    story.measure(3, NEW, 39.7, policy=POLICY | {"baseline": baseline}, git=git)
-    finding = session.scalars(select(tables.Finding).order_by(tables.Finding.id.desc())).first()
-    assert finding is not None
+
+def test_one_that_failed_is_no_gap_in_a_line(story: Story) -> None:
+    story.workers(here=HERE)
+    lost = story.lost()
+    story.work(HERE, 0, status=CellStatus.FAILED, measurements=())
+    (cell,) = cells.page(story.session, lost.id)
+    assert cell.lineage is not None
+    assert trends.unmeasured(story.session, cell.lineage, Window(), limit=9) == []
+    assert commits.unmeasured(story.session, "demo", sha(1), [cell.lineage]) == {}
+
+
+def test_they_keep_nothing_from_being_kept(story: Story) -> None:
+    explained(story)
+    later = datetime.now(UTC) + timedelta(days=1)
+    side = retention.Side(project="demo", default_branch="main", pull_requests=False, before=later)
+    due = retention.due_jobs(story.session, side, limit=9)
+    assert sorted(due) == sorted(job.id for job in story.entered())
+
+
+def test_they_are_told_to_no_webhook_and_cannot_be_accepted(story: Story) -> None:
+    story.workers(here=HERE)
+    lost = story.lost()
+    webhook = Webhook(url="https://example.org/hook", secret=WHSEC)
+    put_webhook(story.session, project="demo", name="all", webhook=webhook, settings=story.settings)
+    story.work(HERE, 39.8)
+    (entered,) = story.entered()
+    assert story.session.scalars(select(tables.Delivery)).all() == []
+    with pytest.raises(ConflictError, match=f"only explains job {lost.id}"):
+        mark(story.session, "demo", BaselineRequest(kind="accept", job=entered.id, reason="why not"))
+
+
+def test_they_are_no_baseline_also_where_they_would_pass(story: Story) -> None:
+    """Without branches what was measured last is the baseline, and one in the old environment passes."""
+    story.workers(there=THERE)
+    for commit, environment, figure in ((1, OLD, 40), (2, NEW, 36)):
+        story.measure(commit, environment, figure, git={"sha": sha(commit)})
+    assert story.work(THERE, 39.9) == sha(2)
+    (entered,) = story.entered()
+    assert entered.verdict == "pass"
+    after = story.measure(3, NEW, 39.7, git={"sha": sha(3)})
+    (finding,) = story.session.scalars(select(tables.Finding).where(tables.Finding.job_id == after.id))
     assert finding.document["baseline"]["figure"]["value"] == 40

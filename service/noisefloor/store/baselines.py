@@ -134,7 +134,6 @@ def settled_with_breaches(
             Job.project == project,
             Job.measured_at >= since,
             Job.finished_at.is_not(None),
-            COUNTS,
             or_(Job.id.in_(measured), Job.id.in_(absent)),
         )
         found |= {job.id: job for job in session.scalars(query)}

@@ -76,7 +76,7 @@ def newest_settled(session: Session, project: str, *, branch: str, name: str | N
     """The newest settled job of a branch by its commit's time, of any name or of this one."""
     query = (
         select(Job)
-        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None), COUNTS)
+        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None))
         .order_by(Job.measured_at.desc(), Job.id.desc())
         .limit(1)
     )

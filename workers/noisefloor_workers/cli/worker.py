@@ -54,9 +54,10 @@ def worker(
             "a SQLite file is for one process: `noisefloor up` measures there; give postgresql://…"
         )
     command = _command(checkout, given.slots)
+    offers = {"commit": _commit(commit), "checks_out": bool(command)}
     tables = open_engine(given.database)
     schema.require_usable(tables)
-    takes = _narrowed(probe(), engine, isa).replace(commit=_commit(commit), checks_out=bool(command))
+    takes = _narrowed(probe(), engine, isa).replace(**offers)
     dispatch = dispatch_for(tables)
     news = news_for(tables, dispatch, takes.devices)
     stop = threading.Event()
