@@ -90,6 +90,7 @@ class Machines:
             *("--isa", "native", "--checkout", f"sh -c '{checkout}'"),
             PYTHONPATH=":".join(map(str, [*before, clone, ROOT / "tests"])),
             NOISEFLOOR_IMPORT_ALLOW="net,subjects_under_test",
+            PYTHONDONTWRITEBYTECODE="",  # whatever holds for the tests: the worker sees to it itself
         )
 
     def older(self) -> LiveWorker:
@@ -185,6 +186,7 @@ def test_one_side_is_measured_and_what_the_other_lacks_is_told(
         lost = service.submit(machines.job("changed", engines=engines, commit=machines.new))
         assert service.wait(lost["id"])["verdict"] == "regressed"
         found = until_no_corner_waits(service, lost["id"])["changed qnnpack"]
+        page = service.http.get(f"/projects/default/jobs/{lost['id']}").text
         unknown = service.submit(machines.job("changed", engines=engines, commit="f" * 40))
         assert service.wait(unknown["id"])["verdict"] == "error"
     assert found["square"]["old_in_new"]["how"] == "measured"
@@ -192,7 +194,6 @@ def test_one_side_is_measured_and_what_the_other_lacks_is_told(
     said = found["square"]["new_in_old"]["note"]
     assert said.startswith("no worker has environment ")
     assert "(torch 1.0.0, AVX2); the nearest differs in torch 1.0.0 → " in said
-    page = service.http.get(f"/projects/default/jobs/{lost['id']}").text
     assert "the nearest differs in torch 1.0.0 → " in page
     (cell,) = service.cells(unknown["id"])
     assert cell["status"] == "failed"
