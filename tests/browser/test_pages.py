@@ -15,6 +15,7 @@ from tests.conftest import NO_BROWSER, serving
 from tests.measuring import measure
 from tests.samples import ENVIRONMENT, found, job, operators, result, small_data
 from tests.service import LiveService
+from tests.store.test_corners import HERE, Story
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import JobSpec
@@ -348,6 +349,22 @@ def test_a_change_of_environment_is_told_where_a_result_dropped(page: Page, quie
     page.wait_for_url("**/series/*")
     assert page.locator("svg.chart text.environment-label").all_text_contents() == ["E1"]
     assert page.locator(".changes li li").all_inner_texts() == ["torch 2.13.0 → 2.14.0"]
+
+
+def test_a_loss_leads_to_the_jobs_that_explain_it(page: Page, quiet: Quiet) -> None:
+    url, engine, settings = quiet
+    with writing(engine, "test") as session:
+        story = Story(session, settings.model_copy(update={"import_allow": ("subjects_under_test",)}))
+        story.workers(here=HERE)
+        lost = story.lost()
+    log_in(page, url, f"/projects/demo/jobs/{lost.id}")
+    told = page.locator(".attribution")
+    expect(told).to_contain_text("The cause is not known: nobody has measured the baseline's commit")
+    expect(told).to_contain_text("the nearest differs in torch 2.13.0 → 2.14.0")
+    told.get_by_role("link").click()
+    expect(page.locator("h1")).to_contain_text(f"attribution of {lost.id}")
+    page.get_by_role("link", name="another job's losses").click()
+    expect(page).to_have_url(f"{url}/projects/demo/jobs/{lost.id}")
 
 
 def test_a_job_that_waits_renews_itself_and_says_for_what(page: Page, quiet: Quiet) -> None:

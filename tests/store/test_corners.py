@@ -117,7 +117,7 @@ class Story:
 
 @pytest.fixture
 def story(engine: Engine, settings: Settings) -> Story:
-    with writing(engine) as session:
+    with writing(engine, "test") as session:
         yield Story(session, settings)  # type: ignore[misc]  # a generator as fixtures are
 
 
