@@ -164,6 +164,16 @@ def _engines(story: Story) -> list[tuple[str, ...]]:
     return [tuple(job.spec["lanes"]["engine"]) for job in story.entered()]
 
 
+def test_what_explains_a_loss_asks_for_no_explanation_of_its_own(story: Story) -> None:
+    """Without branches the second commit in the new environment is held against the first, and loses too."""
+    story.workers(here=HERE)
+    for commit, environment, figure in ((1, OLD, 40), (2, OLD, 40), (3, NEW, 36)):
+        story.measure(commit, environment, figure, git={"sha": sha(commit)})
+    assert story.work(HERE, 38.5) == sha(2)
+    (entered,) = story.entered()
+    assert entered.verdict == "regressed"
+
+
 def test_only_what_a_worker_offers_is_entered_and_what_nobody_has_is_named(story: Story) -> None:
     story.workers(here=HERE)
     lost = story.lost()

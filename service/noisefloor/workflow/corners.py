@@ -21,7 +21,7 @@ def measure_missing(session: Session, job: tables.Job) -> None:
     Such a job explains this one and decides nothing. The caller holds the job's lock.
     """
     policy = policy_of(job).policy
-    if job.explains is not None or not policy.compares or policy.on.environment_changed != "attribute":
+    if not policy.compares or policy.on.environment_changed != "attribute":
         return
     wanted: dict[Wants, dict[str, plan.Cell]] = {}
     for loss, attribution in splits(session, job):
