@@ -22,10 +22,13 @@ from noisefloor.errors import SettingsError
 Transaction = Literal[
     "accept",
     "appear",
+    "bisect",
     "cancel",
+    "cancel_step",
     "claim",
     "claim_delivery",
     "conclude_delivery",
+    "end_bisection",
     "end_shard",
     "expire_checks",
     "gate",

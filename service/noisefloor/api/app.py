@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from noisefloor.api import (
     baselines,
+    bisections,
     compare,
     conformance,
     deliveries,
@@ -49,6 +50,7 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     parts = (
         health,
         jobs,
+        bisections,
         results,
         series,
         compare,

@@ -12,6 +12,7 @@ import httpx
 
 from noisefloor.contract.attribution import AttributionView
 from noisefloor.contract.base import Value
+from noisefloor.contract.bisection import BisectionSpec, BisectionView
 from noisefloor.contract.comparison import Comparison, Delta
 from noisefloor.contract.gate import (
     BaselineRequest,
@@ -84,9 +85,7 @@ class Client:
 
     def submit(self, spec: JobSpec, *, idempotency_key: str | None = None) -> JobView:
         """Post a job."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        body = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return JobView.model_validate(self._ask("POST", "/jobs", json=body, headers=headers))
+        return JobView.model_validate(self._post("/jobs", spec, idempotency_key))
 
     def push(self, measured: MeasuredJob, *, idempotency_key: str) -> JobView:
         """Hand over a job with its results, measured elsewhere: the settled job, judged by the service.
@@ -200,6 +199,23 @@ class Client:
         """Measure again what failed."""
         return JobView.model_validate(self._ask("POST", f"/jobs/{job_id}/retry"))
 
+    def bisect(self, asked: BisectionSpec, *, idempotency_key: str | None = None) -> BisectionView:
+        """Ask for what loses a figure: the service measures step after step."""
+        return BisectionView.model_validate(self._post("/bisections", asked, idempotency_key))
+
+    def bisection(self, bisection_id: str, *, wait_s: float = 0) -> BisectionView:
+        """One bisection; waits until it has ended, at most `wait_s`."""
+        found = self._ask("GET", f"/bisections/{bisection_id}", params={"wait": wait_s})
+        return BisectionView.model_validate(found)
+
+    def bisections(self) -> Iterator[BisectionView]:
+        """All bisections, newest first."""
+        return self._pages("/bisections", {"limit": PAGE}, BisectionView)
+
+    def cancel_bisection(self, bisection_id: str) -> BisectionView:
+        """End a bisection, and the steps that are being measured."""
+        return BisectionView.model_validate(self._ask("POST", f"/bisections/{bisection_id}/cancel"))
+
     def put_policy(self, name: str, policy: Policy) -> PolicyView:
         """Keep a policy under a name."""
         body = policy.model_dump(mode="json", exclude_defaults=True)
@@ -216,13 +232,11 @@ class Client:
 
     def dry_run(self, name: str, asked: DryRunRequest) -> DryRunView:
         """What a policy would have said of past jobs."""
-        body = asked.model_dump(mode="json", exclude_defaults=True)
-        return DryRunView.model_validate(self._ask("POST", f"/policies/{name}/dry-run", json=body))
+        return DryRunView.model_validate(self._post(f"/policies/{name}/dry-run", asked))
 
     def mark(self, asked: BaselineRequest) -> BaselineView:
         """Accept a regression, or pin a result."""
-        body = asked.model_dump(mode="json", exclude_defaults=True)
-        return BaselineView.model_validate(self._ask("POST", "/baselines", json=body))
+        return BaselineView.model_validate(self._post("/baselines", asked))
 
     def baselines(self) -> tuple[BaselineView, ...]:
         """What was accepted or pinned, newest first."""
@@ -230,8 +244,7 @@ class Client:
 
     def open_gate(self, asked: GateRequest) -> GateView:
         """Ask whether a commit may pass."""
-        body = asked.model_dump(mode="json", exclude_defaults=True)
-        return GateView.model_validate(self._ask("POST", "/gates", json=body))
+        return GateView.model_validate(self._post("/gates", asked))
 
     def gate(self, gate_id: str, *, wait_s: float = 0) -> GateView:
         """The answer of a gate; waits while it is pending, at most `wait_s`."""
@@ -246,6 +259,11 @@ class Client:
             cursor = page.next_cursor
             if cursor is None:
                 return
+
+    def _post(self, path: str, value: Value, idempotency_key: str | None = None) -> Any:
+        body = value.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._ask("POST", path, json=body, headers=headers)
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         return self._request(method, f"/v1/projects/{self.project}{path}", **options)

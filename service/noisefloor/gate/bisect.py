@@ -1,42 +1,270 @@
-"""Bisecting: the first of an ordered run of steps that is bad. Pure but for the probe that it is given."""
+"""Bisecting: which step is measured next, given what is told, and what follows. Pure.
 
-from collections.abc import Callable
+The command and the service share it: they only differ in how a step is measured.
+"""
 
-from noisefloor.contract.base import Value
+from collections.abc import Iterable, Mapping
+from typing import Self
 
-Probe = Callable[[int], bool | None]
-"""Whether a step is bad; None where it cannot be told."""
+from pydantic import Field
+
+from noisefloor.contract.base import LongText, Text, Value
+from noisefloor.contract.bisection import Bisection, Over, Step
+from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.job import JobSpec, JobSubject
+from noisefloor.contract.layers import LayerView
+from noisefloor.contract.measurement import OUTPUT, SQNR
+from noisefloor.contract.resources import CellView
+from noisefloor.contract.scheme import Scheme
+from noisefloor.gate.saved import label
+
+EXACT = Figure.of(FigureKind.EXACT)
+NOTHING_QUANTIZED = "(no layer is quantized)"
+NO_LAYERS = "the layers of this flow are not known, so none can be left out"
+SHOWN_NAME = 12
+Told = Mapping[int, bool | None]
+Figures = Mapping[str, Figure]
 
 
-class Bisected(Value):
-    """The first bad step, or, where steps beside it could not be told, those that may be the first."""
+def next_step(last: int, told: Told) -> int | None:
+    """The step to measure next between step 0, which is good, and step `last`, which is bad.
 
-    candidates: tuple[int, ...]
-    told: dict[int, bool | None]
+    None at the end. About log2(last) steps; each that cannot be told costs one more.
 
-    @property
-    def first_bad(self) -> int | None:
-        return self.candidates[0] if len(self.candidates) == 1 else None
+    >>> next_step(10, {}), next_step(10, {5: False}), next_step(2, {1: True})
+    (5, 7, None)
+    """
+    good, bad = _bounds(last, told)
+    open_steps = [step for step in range(good + 1, bad) if step not in told]
+    return min(open_steps, key=lambda step: (abs(step - (good + bad) / 2), step), default=None)
 
 
-def bisect(steps: int, is_bad: Probe) -> Bisected:
-    """Find the first bad of steps 1 … `steps`, where step 0 is known to be good and the last to be bad.
+def candidates(last: int, told: Told) -> tuple[int, ...]:
+    """The steps that may be the first bad one: several where steps beside it could not be told.
 
-    About log2(steps) probes; each that cannot be told costs one more.
-
-    >>> bisect(10, lambda step: step >= 7).candidates
-    (7,)
-    >>> bisect(4, lambda step: None if step == 2 else step >= 3).candidates
+    >>> candidates(4, {2: None, 3: True, 1: False})
     (2, 3)
     """
-    told: dict[int, bool | None] = {}
-    good, bad = 0, steps
-    while open_steps := [step for step in range(good + 1, bad) if step not in told]:
-        middle = (good + bad) / 2
-        step = min(open_steps, key=lambda one: (abs(one - middle), one))
-        told[step] = is_bad(step)
-        if told[step] is True:
-            bad = step
-        elif told[step] is False:
-            good = step
-    return Bisected(candidates=tuple(range(good + 1, bad + 1)), told=told)
+    good, bad = _bounds(last, told)
+    return tuple(range(good + 1, bad + 1))
+
+
+def _bounds(last: int, told: Told) -> tuple[int, int]:
+    bad = min((step for step, is_bad in told.items() if is_bad), default=last)
+    return max((step for step, is_bad in told.items() if is_bad is False and step < bad), default=0), bad
+
+
+class Measured(Value):
+    """What a step gave: a figure of each output, or why there is none."""
+
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    note: LongText | None = None
+
+
+class Steps(Value):
+    """The steps of a bisection, and what was measured so far."""
+
+    over: Over
+    names: tuple[Text, ...]
+    titles: dict[str, Text] = Field(default_factory=dict)
+    below_db: float | None = None
+    measured: dict[int, Measured] = Field(default_factory=dict)
+
+    def with_step(self, step: int, found: Measured) -> Self:
+        """The same when one more step is measured."""
+        return self.replace(measured={**self.measured, step: found})
+
+    def due(self) -> tuple[int, ...]:
+        """The steps that can be measured now; none at the end."""
+        raise NotImplementedError
+
+    def ends(self, series: str) -> tuple[Figure, Figure] | None:
+        """The good and the bad figure that the others are held against; None before they are known."""
+        raise NotImplementedError
+
+    def trouble(self) -> str | None:
+        """Why nothing can be found, once that is known."""
+        raise NotImplementedError
+
+    def result(self) -> Bisection:
+        """What was found, once nothing is due and there is no trouble."""
+        raise NotImplementedError
+
+    @property
+    def series(self) -> str | None:
+        """The output that loses most between the ends; None before they are known."""
+        keys = {key for found in self.measured.values() for key in found.figures}
+        spread = {key: lost(*ends) for key in keys if (ends := self.ends(key)) is not None}
+        return max(spread, key=lambda key: (spread[key], key), default=None)
+
+    def steps(self) -> tuple[Step, ...]:
+        """What was measured, in order."""
+        return tuple(self.step(at) for at in sorted(self.measured))
+
+    def step(self, at: int) -> Step:
+        """One step as it is shown."""
+        found, series = self.measured.get(at, Measured()), self.series
+        return Step(
+            name=self.names[at],
+            title=self.titles.get(self.names[at], ""),
+            figure=found.figures.get(series) if series is not None else None,
+            bad=self.is_bad(at),
+            note=found.note,
+        )
+
+    def is_bad(self, step: int) -> bool | None:
+        """Whether a step is bad; None where it cannot be told."""
+        series = self.series
+        figure = self.measured.get(step, Measured()).figures.get(series or "")
+        ends = self.ends(series) if series is not None else None
+        return is_bad(figure, *ends, self.below_db) if figure is not None and ends is not None else None
+
+
+class Search(Steps):
+    """An ordered run of steps, the first one good and the last one bad."""
+
+    @property
+    def last(self) -> int:
+        return len(self.names) - 1
+
+    def due(self) -> tuple[int, ...]:
+        """The next step, the ends first."""
+        if self.trouble() is not None:
+            return ()
+        for end in (self.last, 0):
+            if end not in self.measured:
+                return (end,)
+        step = next_step(self.last, self._told())
+        return () if step is None else (step,)
+
+    def ends(self, series: str) -> tuple[Figure, Figure] | None:
+        good, bad = (self.measured.get(end, Measured()).figures.get(series) for end in (0, self.last))
+        return (good, bad) if good is not None and bad is not None else None
+
+    def trouble(self) -> str | None:
+        for end in (self.last, 0):
+            found = self.measured.get(end)
+            if found is not None and not found.figures:
+                note = found.note or "it gives no figure in decibels"
+                return f"{self._called(end)} is an end of the search, and cannot be told: {note}"
+        if not {0, self.last} <= self.measured.keys():
+            return None
+        series = self.series
+        ends = self.ends(series) if series is not None else None
+        if ends is None or lost(*ends) <= 0:
+            return f"nothing is lost from {self._called(0)} to {self._called(self.last)}"
+        if self.is_bad(0):
+            return f"{self._called(0)} is bad already: {ends[0]} dB"
+        return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {ends[1]} dB"
+
+    def result(self) -> Bisection:
+        series = self.series
+        ends = self.ends(series) if series is not None else None
+        assert series is not None and ends is not None  # noqa: S101, PT018 - there is no trouble
+        among = candidates(self.last, self._told())
+        return Bisection(
+            over=self.over,
+            series=series,
+            good=ends[0],
+            bad=ends[1],
+            steps=self.steps(),
+            first_bad=self.step(among[0]) if len(among) == 1 else None,
+            candidates=tuple(self.names[step] for step in among),
+        )
+
+    def _told(self) -> Told:
+        return {step: self.is_bad(step) for step in self.measured if step not in {0, self.last}}
+
+    def _called(self, step: int) -> str:
+        return called(self.over, self.names[step])
+
+
+def is_bad(figure: Figure, good: Figure, bad: Figure, below_db: float | None) -> bool:
+    """Whether a figure is below what is asked, or nearer to the bad end than to the good one."""
+    if figure.kind is FigureKind.EXACT:
+        return False
+    if figure.value is not None and below_db is not None:
+        return figure.value < below_db
+    if figure.value is None or good.value is None:
+        return True
+    return bad.value is not None and good.value - figure.value > (good.value - bad.value) / 2
+
+
+def called(over: Over, name: str) -> str:
+    """A step in words.
+
+    >>> called("commits", "0123456789abcdef"), called("layers", "")
+    ('0123456789ab', '(no layer is quantized)')
+    """
+    return name[:SHOWN_NAME] if over in {"commits", "environments"} else name or NOTHING_QUANTIZED
+
+
+def figures(cells: Iterable[CellView], over: Over) -> dict[str, Figure]:
+    """The figure of each output, by what it is called at every step."""
+    return {
+        label_of(cell, m.edge, over): m.figure
+        for cell in cells
+        for m in cell.measurements
+        if (m.place, m.metric) == (OUTPUT, SQNR)
+    }
+
+
+def label_of(cell: CellView, edge: str, over: Over) -> str:
+    """Subject, scheme, lane and edge, without what differs between steps."""
+    if over == "isa":
+        cell = cell.replace(lane=cell.lane.replace(isa="native"))
+    if over == "layers":
+        cell = cell.replace(scheme=cell.scheme.replace(float_layers=()))
+    return f"{label(cell)} · {edge}"
+
+
+def at_step(spec: JobSpec, search: Steps, step: int) -> JobSpec:
+    """The job that measures a step; over commits and environments it is the same job, elsewhere."""
+    if search.over == "isa":
+        return spec.replace(lanes=spec.lanes.replace(isa=(search.names[step],)))
+    if search.over == "layers":
+        kept = search.names[step + 1 :]
+        schemes = tuple(
+            scheme.replace(float_layers=(*scheme.float_layers, *kept)) for scheme in _schemes(spec)
+        )
+        subject: JobSubject = spec.subjects[0].replace(schemes=schemes)
+        return spec.replace(subjects=(subject,), schemes=())
+    return spec
+
+
+def layer_names(views: Iterable[LayerView]) -> tuple[str, ...]:
+    """The steps over layers: none quantized, and then one more at a time, in the model's order.
+
+    Empty where the layers of the flow are not known.
+    """
+    named = (layer.name for view in views for report in view.reports[:1] for layer in report.layers)
+    layers = tuple(dict.fromkeys(named))
+    return ("", *layers) if layers else ()
+
+
+def over_layers(names: tuple[str, ...], whole: Figures) -> Search:
+    """The search over layers once all of them are measured: where none is quantized all is exact."""
+    measured = {0: Measured(figures=dict.fromkeys(whole, EXACT)), len(names) - 1: Measured(figures=whole)}
+    return Search(over="layers", names=names, measured=measured)
+
+
+def without_layers(spec: JobSpec) -> str | None:
+    """Why the layers of a job cannot be gone through; None where they can."""
+    if len(spec.subjects) != 1 or len(_schemes(spec)) != 1:
+        return "over layers takes a job of one subject and one scheme"
+    subject = spec.subjects[0]
+    if subject.operator is not None or subject.conformance is not None:
+        return f"{subject.label} is an operator: it has no layers"
+    return None
+
+
+def _schemes(spec: JobSpec) -> tuple[Scheme, ...]:
+    return spec.subjects[0].schemes or spec.schemes
+
+
+def lost(good: Figure, bad: Figure) -> float:
+    """How much is lost in dB; what has no number lost more than any number can say."""
+    if good.value is not None and bad.value is not None:
+        return good.value - bad.value
+    rank = {FigureKind.EXACT: 2, FigureKind.FINITE: 1}
+    return float("inf") if rank.get(good.kind, 0) > rank.get(bad.kind, 0) else 0.0

@@ -1,6 +1,6 @@
-"""What differs between two environments."""
+"""What differs between environments."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from noisefloor.contract.trend import FieldChange
@@ -18,6 +18,21 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Fi
         for field in fields
     )
     return tuple(change for change in found if change.before != change.after)
+
+
+def shared_facts(some: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What all of some environments have and none of the others has.
+
+    >>> shared_facts([{"isa": "AVX2", "threads": 1}], [{"isa": "AVX512", "threads": 1}])
+    ('isa = AVX2',)
+    """
+    if not some or not others:
+        return ()
+    return tuple(
+        f"{field} = {field_words(value)}"
+        for field, value in some[0].items()
+        if all(one.get(field) == value for one in some) and all(one.get(field) != value for one in others)
+    )
 
 
 def field_words(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.analysis import Analysis
@@ -12,7 +12,7 @@ from noisefloor.contract.job import JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
 
-COUNTS = Job.explains.is_(None)  # what only explains another job is no result of its commit
+COUNTS = and_(Job.explains.is_(None), Job.bisection_id.is_(None))  # what explains another is no result
 
 
 def ensure_project(session: Session, name: str, now: datetime) -> None:

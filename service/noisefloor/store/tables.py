@@ -113,6 +113,27 @@ class Job(Base):
     explains: Mapped[str | None] = mapped_column(
         ForeignKey("jobs.id"), index=True, doc="the job whose losses it looks into: it decides nothing itself"
     )
+    bisection_id: Mapped[str | None] = mapped_column(
+        ForeignKey("bisections.id"), index=True, doc="it is a step: nothing is held against what it measures"
+    )
+
+
+class Bisection(Base):
+    """A search for what loses a figure; each of its steps is a job."""
+
+    __tablename__ = "bisections"
+    __table_args__ = (Index(None, "project", "id"), UniqueConstraint("project", "idempotency_key"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    spec: Mapped[dict[str, Any]] = mapped_column(Document, doc="as it was posted")
+    status: Mapped[str] = mapped_column(Word)
+    message: Mapped[str] = mapped_column(Text)
+    state: Mapped[dict[str, Any]] = mapped_column(Document, doc="the steps, and what was measured so far")
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_digest: Mapped[str] = mapped_column(Key)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class Shard(Base):

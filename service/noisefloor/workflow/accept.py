@@ -110,6 +110,8 @@ def _targets(session: Session, project: str, asked: BaselineRequest) -> Sequence
         raise NotFoundError(f"project {project!r} has no job {asked.job}")
     if job.explains is not None:
         raise ConflictError(f"job {job.id} only explains job {job.explains}: accept that one")
+    if job.bisection_id is not None:
+        raise ConflictError(f"job {job.id} is a step of bisection {job.bisection_id}: it decides nothing")
     if not JobStatus(job.status).settled:
         raise ConflictError(f"job {job.id} is {job.status}: nothing is known yet that could be accepted")
     return [job]

@@ -18,7 +18,12 @@ MESSAGE_LENGTH = 10_000
 
 
 def announce(session: Session, job: tables.Job) -> None:
-    """Tell the check that the job decides, and the project's webhooks. The caller holds the job's lock."""
+    """Tell the check that the job decides, and the project's webhooks. The caller holds the job's lock.
+
+    The step of a bisection decides nothing.
+    """
+    if job.bisection_id is not None:
+        return
     verdict = Verdict(job.verdict)
     check = _check_of(session, job)
     if check is not None:

@@ -33,10 +33,15 @@ def cancel(session: Session, job: Job) -> Job:
 def retry(session: Session, job: Job, settings: Settings, dispatch: Dispatch) -> Job:
     """Queue the cells that failed once more; what was measured stays.
 
-    Raises `ConflictError` while the job is running, and when nothing failed. A job that was measured
+    Raises `ConflictError` while the job is running, when nothing failed, and for the step of a bisection,
+    which has gone on since. A job that was measured
     elsewhere may name modules and files that are not for this service: it is held to its settings now.
     """
     job = jobs.lock(session, job.id)
+    if job.bisection_id is not None:
+        raise ConflictError(
+            f"job {job.id} is a step of bisection {job.bisection_id}, which went on without it: start another"
+        )
     if not JobStatus(job.status).settled:
         raise ConflictError(
             f"job {job.id} is {job.status}; a job can be retried once it is done or cancelled"

@@ -9,6 +9,7 @@ from noisefloor.contract.verdict import Finding
 from noisefloor.store import absences, cells, jobs, tables
 from noisefloor.store.session import new_id
 from noisefloor.workflow.announce import tell_again
+from noisefloor.workflow.bisection import advance
 from noisefloor.workflow.corners import measure_missing
 from noisefloor.workflow.evaluate import Evaluation, evaluate, policy_of
 from noisefloor.workflow.verdict import give_verdict
@@ -28,7 +29,9 @@ def settle_if_ended(session: Session, job_id: str) -> None:
     judgement = evaluation.judgement
     job.judgement = {"judged": judgement.judged, "compared": judgement.compared.model_dump(mode="json")}
     give_verdict(session, job, judgement.verdict, judgement.message)
-    if job.explains is not None:
+    if job.bisection_id is not None:
+        advance(session, job)
+    elif job.explains is not None:
         tell_again(session, job.explains)
     elif job.status == JobStatus.DONE:
         measure_missing(session, job)

@@ -49,7 +49,7 @@ def submit(
 
     def accept() -> Job:
         check(spec, project=project, settings=settings)
-        _check_room(session, plan.count(spec), settings)
+        check_room(session, plan.count(spec), settings)
         job, shard_ids = enter(session, project=project, spec=spec)
         announce(session, job)
         dispatch.send(session, shard_ids)
@@ -79,11 +79,18 @@ def once(session: Session, *, project: str, key: str | None, request: Value, act
 
 
 def enter(
-    session: Session, *, project: str, spec: JobSpec, wants: Wants = NOTHING, explains: str | None = None
+    session: Session,
+    *,
+    project: str,
+    spec: JobSpec,
+    wants: Wants = NOTHING,
+    explains: str | None = None,
+    bisection: str | None = None,
 ) -> tuple[Job, list[str]]:
     """The job with its cells queued, and the ids of its shards.
 
-    `wants`: what its workers must offer. `explains`: the job whose losses this one looks into.
+    `wants`: what its workers must offer. `explains`: the job whose losses this one looks into. `bisection`:
+    the one that it is a step of.
     """
     if spec.suite is not None and suites.find(session, project, spec.suite) is None:
         raise invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
@@ -105,6 +112,7 @@ def enter(
         measured_at=spec.git.committed_at or now,
         created_at=now,
         explains=explains,
+        bisection_id=bisection,
     )
     session.add(job)
     session.flush()
@@ -176,7 +184,8 @@ def check_plan(spec: JobSpec, *, project: str, settings: Settings) -> None:
         _check_flows(spec, number)
 
 
-def _check_room(session: Session, count: int, settings: Settings) -> None:
+def check_room(session: Session, count: int, settings: Settings) -> None:
+    """Raise `QueueFullError` where so many more cells would wait than may."""
     waiting = cells.count_queued(session)
     if waiting and waiting + count > settings.max_queued_cells:
         raise QueueFullError(
