@@ -28,8 +28,8 @@ class LiveWorker:
     """`noisefloor worker` as its users start it."""
 
     def __init__(self, database: str, *arguments: str, **environment: str) -> None:
-        self._environment = environment
         self._command = [sys.executable, "-m", "noisefloor.cli", "worker", "--database", database, *arguments]
+        self._environment = environment
 
     def __enter__(self) -> Self:
         environment = {
@@ -40,11 +40,12 @@ class LiveWorker:
         }
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, env=environment)
         assert self.process.stderr is not None
-        said = self.process.stderr.readline()
-        found = re.search(r"worker (\S+)", said)
-        assert found, said
-        self.name = found[1]
-        return self
+        said = ""
+        for said in self.process.stderr:
+            if found := re.search(r"^worker (\S+)", said):
+                self.name = found[1]
+                return self
+        raise RuntimeError(said)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

@@ -10,6 +10,7 @@ from noisefloor import plan
 from noisefloor.contract.base import Identifier, Text, Value
 from noisefloor.contract.bisection import BisectionStatus, Over, Step
 from noisefloor.contract.job import JobSpec, JobStatus
+from noisefloor.contract.measurement import Environment
 from noisefloor.contract.resources import CellView
 from noisefloor.contract.worker import Wants
 from noisefloor.errors import InvalidRequestError, NoisefloorError
@@ -26,6 +27,7 @@ from noisefloor.gate.bisect import (
     over_layers,
 )
 from noisefloor.gate.environments import Environments
+from noisefloor.identity import environment_key
 from noisefloor.problems import invalid_request
 from noisefloor.store import bisections, cells, tables
 from noisefloor.workflow.losses import only
@@ -129,12 +131,13 @@ def _entered(session: Session, row: tables.Bisection, state: State, at: int, spe
 
 
 def _wants(session: Session, state: State, at: int) -> Wants:
-    """What a step asks of its worker. Files of the job's commit, where any worker says that it has them."""
-    name = state.search.names[at] if state.search is not None else None
-    if state.over == "commits":
-        return Wants(commit=name)
-    commit = state.sha if state.sha is not None and somebody_has(session, state.sha) else None
-    return Wants(commit=commit, environment=name if state.over == "environments" else None)
+    """What a step asks of its worker. Files of the job's commit, where one of those says that it has them."""
+    search = state.search
+    if state.over == "commits" and search is not None:
+        return Wants(commit=search.names[at])
+    inside = Environment.model_validate(search.documents[at]) if isinstance(search, Environments) else None
+    commit = state.sha if state.sha is not None and somebody_has(session, state.sha, inside) else None
+    return Wants(commit=commit, environment=environment_key(inside) if inside is not None else None)
 
 
 def conclude(row: tables.Bisection, status: BisectionStatus, message: str) -> None:

@@ -49,9 +49,11 @@ def environments(session: Session, spec: JobSpec) -> list[Environment]:
     return sorted(distinct.values(), key=lambda one: (one.torch, one.isa, one.model_dump_json()))
 
 
-def somebody_has(session: Session, commit: str) -> bool:
-    """Whether a worker that is there has the commit."""
-    return any(one.has_commit(commit) for one in live(session))
+def somebody_has(session: Session, commit: str, environment: Environment | None = None) -> bool:
+    """Whether a worker that is there has the commit, in the environment if one is given."""
+    return any(
+        one.has_commit(commit) and (environment is None or one.offers(environment)) for one in live(session)
+    )
 
 
 def nobody_has(session: Session, commit: str) -> bool:
