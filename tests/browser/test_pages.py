@@ -15,6 +15,7 @@ from tests.conftest import NO_BROWSER, serving
 from tests.measuring import measure
 from tests.samples import ENVIRONMENT, found, job, operators, result, small_data
 from tests.service import LiveService
+from tests.store.test_bisections import Bisecting, by_layers
 from tests.store.test_corners import HERE, Story
 
 from noisefloor.contract.figure import Figure
@@ -530,3 +531,38 @@ def test_login_leads_to_this_host_only(page: Page, quiet: Quiet, target: str) ->
         f"{quiet[0]}/login", params={"next": target}, form={"token": "s3cret"}, max_redirects=0
     )
     assert (answer.status, answer.headers["location"]) == (303, "/")
+
+
+def test_a_bisection_shows_its_first_bad_step_and_what_it_was_measured_by(page: Page, quiet: Quiet) -> None:
+    url, engine, settings = quiet
+    of = post(quiet, lambda cell: result(cell, 20.0), name="nightly")
+    log_in(page, url, f"/projects/demo/jobs/{of}")
+    page.get_by_text("Find what lost it").click()
+    command = page.get_by_label("Command that bisects the loss over layers").inner_text()
+    assert command.startswith(f"noisefloor bisect --project demo --of {of} --series ")
+    assert command.endswith("--over layers")
+
+    bisecting = Bisecting(engine, settings, over="layers", of=of)
+    page.goto(f"{url}/projects/demo/bisections/{bisecting.id}")
+    assert page.locator("meta[http-equiv=refresh]").get_attribute("content") == "2"
+    assert "measuring all layers" in page.locator(".banner").inner_text()
+    assert "Waiting for a worker" in page.locator(".waiting").inner_text()
+
+    seen = bisecting.run(by_layers("fc2"))
+    page.reload()
+    assert page.locator("meta[http-equiv=refresh]").count() == 0
+    assert "first bad: fc2: 20.000 dB" in page.locator(".banner").inner_text()
+    rows = page.locator("tbody tr").all_inner_texts()
+    assert len(rows) == len(seen.steps)
+    assert page.locator("tr.noisiest th").inner_text().strip() == "fc2"
+    repro = page.get_by_label("Command that reproduces the first bad step").inner_text()
+    assert "fc3" in repro
+    assert "noisefloor run -" in repro
+    page.locator("tr.noisiest").get_by_role("link", name="job").click()
+    page.get_by_role("link", name="a bisection").click()
+    page.get_by_role("link", name="the worst loss of a job").click()
+    assert "over layers first bad: fc2" in page.locator("dl.facts").first.inner_text()
+    for width in (320, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"{url}/projects/demo/bisections/{bisecting.id}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -47,5 +47,5 @@ def print_bisection(found: Bisection, format: Format) -> None:  # noqa: A002 - t
 
 def _words(found: Bisection, step: Step) -> tuple[str, ...]:
     figure = "" if step.figure is None else f"{step.figure} dB"
-    name = called(found.over, step.name)
+    name = called(step.name, found.over)
     return (name, figure, VERDICTS[step.bad], step.title, step.note or "")

@@ -68,6 +68,7 @@ class JobView(Value):
     explains: Text | None = Field(
         default=None, description="the job whose losses it looks into; it decides nothing itself"
     )
+    bisection: Text | None = Field(default=None, description="it is a step of this one, and decides nothing")
     spec: JobSpec | None = Field(default=None, description="as it was posted; left out of lists")
     policy: JobPolicy | None = Field(default=None, description="the one it is judged by; left out of lists")
     missing: tuple[Absence, ...] = Field(

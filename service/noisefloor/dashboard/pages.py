@@ -24,10 +24,11 @@ from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
 from noisefloor.dashboard.route import PageRoute
 from noisefloor.errors import NotFoundError
-from noisefloor.store import cells, commits, conformance, jobs, measurements, series
+from noisefloor.store import bisections, cells, commits, conformance, jobs, measurements, series
 from noisefloor.store.session import reading
 from noisefloor.store.tables import Job, Series
 from noisefloor.store.trends import Window
+from noisefloor.workflow.bisections import view
 from noisefloor.workflow.trends import View, trend
 from noisefloor.workflow.views import cell_views, conformance_view, job_view, job_views, layer_view
 
@@ -55,6 +56,7 @@ def router(*, engine: Engine, token: str | None) -> APIRouter:
         "/projects/{project}": pages.project,
         "/projects/{project}/jobs/{job_id}": pages.job,
         "/projects/{project}/jobs/{job_id}/cells/{cell_id}": pages.cell,
+        "/projects/{project}/bisections/{bisection_id}": pages.bisection,
         "/projects/{project}/series/{key}": pages.series,
         "/environments/{key}": pages.environment,
         "/conformance": pages.conformance,
@@ -121,6 +123,7 @@ class Pages:
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))
             before = commits.before(session, row)
+            searches = [(one.id, one.spec["over"], one.message) for one in bisections.of_job(session, row)]
         return rendered(
             "job.html",
             job=view,
@@ -130,8 +133,21 @@ class Pages:
             cells=shown,
             environments=environments,
             before=before,
+            searches=searches,
             cells_a_page=CELLS_A_PAGE,
         )
+
+    def bisection(self, project: Project, bisection_id: Identifier) -> HTMLResponse:
+        """A bisection: what was found, the steps, and the command that shows the first bad one."""
+        with reading(self.engine) as session:
+            row = bisections.find(session, project, bisection_id)
+            if row is None:
+                raise NotFoundError(f"project {project!r} has no bisection {bisection_id}")
+            shown = view(session, row)
+            first = shown.found.first_bad if shown.found is not None else None
+            job = jobs.find(session, project, first.job or "") if first is not None else None
+            measured = cell_views(session, job, cells.page(session, job.id, limit=1)) if job else ()
+        return rendered("bisection.html", bisection=shown, repro=measured[0].repro if measured else None)
 
     def cell(self, project: Project, job_id: Identifier, cell_id: Identifier) -> HTMLResponse:
         """A cell: its figures in short, and where in the model its error comes from."""

@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from noisefloor.contract.measurement import unit
 from noisefloor.dashboard import words
+from noisefloor.gate.bisect import called
 from noisefloor.history.environments import field_words
 
 HEADERS = {
@@ -30,6 +31,7 @@ _templates.filters |= {
     "acknowledgement": str,
     "amount": words.amount_words,
     "baseline": words.baseline_words,
+    "called": called,
     "decibels": words.decibels,
     "edge": words.edge_words,
     "environment": words.environment_words,

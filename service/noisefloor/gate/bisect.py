@@ -176,7 +176,7 @@ class Search(Steps):
         return {step: self.is_bad(step) for step in self.measured if step not in {0, self.last}}
 
     def _called(self, step: int) -> str:
-        return called(self.over, self.names[step])
+        return called(self.names[step], self.over)
 
 
 def is_bad(figure: Figure, good: Figure, bad: Figure, below_db: float | None) -> bool:
@@ -190,10 +190,10 @@ def is_bad(figure: Figure, good: Figure, bad: Figure, below_db: float | None) ->
     return bad.value is not None and good.value - figure.value > (good.value - bad.value) / 2
 
 
-def called(over: Over, name: str) -> str:
+def called(name: str, over: Over) -> str:
     """A step in words.
 
-    >>> called("commits", "0123456789abcdef"), called("layers", "")
+    >>> called("0123456789abcdef", "commits"), called("", "layers")
     ('0123456789ab', '(no layer is quantized)')
     """
     return name[:SHOWN_NAME] if over in {"commits", "environments"} else name or NOTHING_QUANTIZED

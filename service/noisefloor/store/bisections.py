@@ -39,9 +39,10 @@ def page(session: Session, project: str, *, limit: int, before: str | None) -> S
     return session.scalars(query if before is None else query.where(Bisection.id < before)).all()
 
 
-def of_job(session: Session, project: str, job_id: str) -> Sequence[Bisection]:
+def of_job(session: Session, job: Job) -> Sequence[Bisection]:
     """Those that look for the worst loss of a job, newest first."""
-    query = select(Bisection).where(Bisection.project == project, Bisection.spec["of"].as_string() == job_id)
+    of = Bisection.spec["of"].as_string()
+    query = select(Bisection).where(Bisection.project == job.project, of == job.id)
     return session.scalars(query.order_by(Bisection.id.desc())).all()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.base import Identifier, Text, Value
-from noisefloor.contract.bisection import BisectionStatus, Over, Step
+from noisefloor.contract.bisection import Bisection, BisectionStatus, Over, Step
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.measurement import Environment
 from noisefloor.contract.resources import CellView
@@ -61,7 +61,7 @@ class State(Value):
 
     def name(self, at: int) -> str:
         """What a step is called."""
-        return WHOLE if self.search is None else called(self.over, self.search.names[at])
+        return WHOLE if self.search is None else called(self.search.names[at], self.over)
 
     def shown(self) -> tuple[Step, ...]:
         """The steps that were measured or are being measured, in order."""
@@ -72,6 +72,14 @@ class State(Value):
             step.replace(job=self.jobs.get(at), note=BEING_MEASURED if at in self.measuring else step.note)
             for at, step in sorted(steps.items())
         )
+
+    def result(self) -> Bisection | None:
+        """What was found, with the jobs that measured it."""
+        if self.search is None:
+            return None
+        found, steps = self.search.result(), self.shown()
+        first = next((step for step in steps if found.first_bad and step.name == found.first_bad.name), None)
+        return found.replace(steps=steps, first_bad=first)
 
 
 def advance(session: Session, job: tables.Job) -> None:

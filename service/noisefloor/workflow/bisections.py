@@ -88,8 +88,6 @@ def view(session: Session, row: tables.Bisection) -> BisectionView:
     """A bisection with its steps so far."""
     state, status = State.model_validate(row.state), BisectionStatus(row.status)
     open_steps = [] if status.settled else [job.id for job in bisections.open_steps(session, row.id)]
-    found = state.search.result() if state.search is not None and status is BisectionStatus.DONE else None
-    steps = state.shown()
     return BisectionView(
         id=row.id,
         project=row.project,
@@ -97,8 +95,8 @@ def view(session: Session, row: tables.Bisection) -> BisectionView:
         message=row.message,
         waiting_for=next(iter(waiting_for(session, open_steps).values()), None),
         spec=BisectionSpec.model_validate(row.spec),
-        steps=steps,
-        found=found and found.replace(steps=steps),
+        steps=state.shown(),
+        found=state.result() if status is BisectionStatus.DONE else None,
         created_at=row.created_at,
         finished_at=row.finished_at,
     )

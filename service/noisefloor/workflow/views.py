@@ -154,6 +154,7 @@ def _job_view(row: tables.Job, progress: Progress) -> JobView:
             "finished_at": row.finished_at,
             "imported": row.imported,
             "explains": row.explains,
+            "bisection": row.bisection_id,
         }
     )
 
