@@ -11,6 +11,7 @@ from tests.measuring import claimed, finish
 from tests.samples import ENVIRONMENT, result, spec
 
 from noisefloor.client import Client, RefusedError, http
+from noisefloor.contract.bisection import BisectionSpec
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import UnavailableError
 from noisefloor.store.session import writing
@@ -33,6 +34,15 @@ def test_results_are_pushed_and_read(service: Client) -> None:
     assert service.environment(cell.environment).document["torch"] == ENVIRONMENT.torch
     (series,) = service.series({"engine": "x86"})
     assert series.key == cell.measurements[0].series
+
+
+def test_a_bisection_is_asked_for_listed_and_cancelled(service: Client) -> None:
+    asked = BisectionSpec(over="layers", below_db=30, job=spec())
+    posted = service.bisect(asked, idempotency_key="a")
+    assert posted == service.bisect(asked, idempotency_key="a")
+    assert list(service.bisections()) == [service.bisection(posted.id)]
+    assert service.cancel_bisection(posted.id).status.settled
+    assert service.bisection(posted.id, wait_s=60).message == "cancelled"
 
 
 def test_what_is_refused_says_what_and_is_not_repeated(service: Client) -> None:

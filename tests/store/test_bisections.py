@@ -11,6 +11,7 @@ from tests.measuring import TAKES_ALL, claimed, finish, measure
 from tests.samples import ENVIRONMENT, job, result, spec
 
 from noisefloor.contract.bisection import BisectionSpec, BisectionView
+from noisefloor.contract.delivery import Webhook
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.gate import BaselineRequest
 from noisefloor.contract.job import CellStatus, JobStatus
@@ -23,12 +24,13 @@ from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
 from noisefloor.store import bisections, jobs, projects, trends, workers
 from noisefloor.store.session import reading, writing
-from noisefloor.store.tables import Bisection, Job, Series, Shard
+from noisefloor.store.tables import Bisection, Delivery, Job, Series, Shard
 from noisefloor.workflow.accept import mark
 from noisefloor.workflow.bisections import end, start, view
 from noisefloor.workflow.cancel import cancel, retry
 from noisefloor.workflow.execute import Claim, claim
 from noisefloor.workflow.keeper import Keeper
+from noisefloor.workflow.webhooks import put_webhook
 
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
 LAYERS = ("conv", "norm", "fc1", "fc2", "fc3")
@@ -410,3 +412,26 @@ def test_steps_go_with_the_other_jobs_and_the_answer_stays(engine: Engine, setti
         assert session.scalars(select(Job)).all() == []
         (row,) = session.scalars(select(Bisection))
         assert view(session, row) == before
+
+
+def test_steps_are_announced_to_nobody(engine: Engine, settings: Settings) -> None:
+    hears = settings.model_copy(update={"webhook_allow_private": True})
+    webhook = Webhook(url="http://127.0.0.1:9/hook")
+    with writing(engine, "test") as session:
+        jobs.ensure_project(session, "demo", datetime.now(UTC))
+        put_webhook(session, project="demo", name="chat", webhook=webhook, settings=hears)
+    assert isa_steps(engine, settings).status.value == "done"
+    with reading(engine) as session:
+        assert session.scalars(select(Delivery)).all() == []
+    with writing(engine, "test") as session:
+        measure(session, settings, LocalDispatch(), spec())
+        assert len(session.scalars(select(Delivery)).all()) == 1
+
+
+def test_a_good_end_that_is_bad_already_ends_the_bisection(engine: Engine, settings: Settings) -> None:
+    with writing(engine, "test") as session:
+        announce(session)
+    seen = Bisecting(engine, settings, over="isa", job=job(), below_db=60).run(
+        lambda held, cell: result(cell, 20.0 if held.isa == "sse41" else 50.0)
+    )
+    assert (seen.status.value, seen.message) == ("failed", "native is bad already: 50.000 dB")
