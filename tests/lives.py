@@ -58,6 +58,7 @@ COMES_BY = {
     "replayed": ("replay",),
     "refused": ("end_shard",),
     "cancelled": ("cancel", "retry"),
+    "bisected": ("bisect", "end_bisection", "cancel_step"),
     "judged": ("push", "accept", "gate", "import"),
     "hooked": ("suite", "hook", "expire_checks"),
     "kept": ("policy", "settings", "retention", "prune"),
@@ -76,6 +77,7 @@ VERDICTS = {
     "replayed": {"measured": "pass"},
     "refused": {"refused": "no_baseline"},
     "cancelled": {"cancelled": "pass"},
+    "bisected": {"bisection of bisected: all layers": "error"},
     "judged": {"judged": "acknowledged"},
     "hooked": {"int8": "error"},
     "kept": {},
@@ -139,6 +141,14 @@ class Life:
             self.ask("POST", f"jobs/{job_id}/cancel")
             self.ask("POST", f"jobs/{job_id}/retry", refused=409)
         self.work(job_id)
+
+    def bisected(self) -> None:
+        asked = {"over": "layers", "below_db": 30, "job": job(name="bisected")}
+        key = {"Idempotency-Key": "bisected"}
+        posted = self.ask("POST", "bisections", json=asked, headers=key)
+        assert self.ask("POST", f"bisections/{posted['id']}/cancel")["status"] == "cancelled"
+        (step,) = posted["steps"]
+        assert self.ask("GET", f"jobs/{step['job']}")["status"] == "cancelled"
 
     def judged(self) -> None:
         document = {

@@ -37,7 +37,8 @@ def test_a_bisection_is_accepted_with_its_address_and_its_first_step(api: httpx.
     (step,) = posted["steps"]
     entered = api.get(f"{JOBS}/{step['job']}").json()
     assert entered["name"] == f"bisection of {posted['id']}: all layers"
-    assert (entered["spec"]["priority"], entered["policy"]["policy"]["mode"]) == (25, "informational")
+    assert entered["spec"]["priority"] == 25
+    assert entered["spec"]["schemes"][0]["floor_db"] == {}
 
 
 def test_a_repeated_key_is_one_bisection(api: httpx.Client) -> None:
