@@ -61,7 +61,7 @@ COMES_BY = {
     "bisected": ("bisect", "end_bisection", "cancel_step"),
     "judged": ("push", "accept", "gate", "import"),
     "hooked": ("suite", "hook", "expire_checks"),
-    "kept": ("policy", "settings", "retention", "prune"),
+    "kept": ("policy", "settings", "retention", "prune", "tidy"),
 }
 POINTS = {
     **dict.fromkeys(SENDS, "measured"),
@@ -180,7 +180,7 @@ class Life:
         self.ask("PUT", "policies/int8", json={"rules": {"floor_db": 20}})
         self.ask("PUT", "settings", json={"default_branch": "trunk"})
         self.ask("PUT", "retention", json={"jobs_days": 30})
-        again(lambda: Keeper(self.engine).sweep(datetime.now(UTC), only=self.project))
+        again(lambda: Keeper(self.engine).sweep(datetime.now(UTC)))
 
     def submit(self, name: str, **changes: Any) -> str:
         key = {"Idempotency-Key": name}
