@@ -231,8 +231,10 @@ def test_a_server_that_is_not_there(told: Told) -> None:
 def test_a_server_that_does_not_answer_is_not_waited_for(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.CONNECT_TIMEOUT_S <= 5
     monkeypatch.setattr(session, "CONNECT_TIMEOUT_S", 2)  # the least that libpq takes
+    started = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "timeout" in told(PRUNE, f"postgresql://127.0.0.1:{silent.getsockname()[1]}/silent")
+    assert time.monotonic() - started < 60  # the driver itself would wait 130 s
 
 
 def test_a_wrong_password_a_missing_database_and_a_host_without_a_name(
@@ -333,7 +335,7 @@ def test_one_process_writes_by_whatever_path_it_comes(file: Path, tmp_path: Path
     (tmp_path / "symlink.db").symlink_to(file)
     with only_writer(file):
         for path in ("symlink.db", f"../{tmp_path.name}/some.db", "some.db", file):
-            for verb in (SERVE, UPGRADE, PRUNE):
+            for verb in (UPGRADE, PRUNE, SERVE):
                 said = told(verb, f"sqlite:///{path}", "some.db")
                 assert f"is in use by process {os.getpid()}" in said
     (tmp_path / "hard.db").hardlink_to(file)
