@@ -102,6 +102,7 @@ def make_history(api: httpx.Client, engine: Engine) -> None:
     hook = httpx.post(f"{api.base_url}{GITHUB}", **signed("push", push(branch="master")))
     assert hook.json()["suites"][0]["outcome"] == "started"
     post("jobs", job(name="waits"), headers={"Idempotency-Key": "once"})
+    post("bisections", {"over": "layers", "below_db": 20, "job": job()})
     with writing(engine, "prune") as session:
         workers.announce(
             session,
