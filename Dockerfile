@@ -14,14 +14,14 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8642/healthz', timeout=2)"]
 
 FROM base AS service
-RUN pip install --constraint constraints.txt '.[postgres,github]'
+RUN pip install --constraint constraints.txt '.[postgres,github,otel]'
 USER 10001
 WORKDIR /home/noisefloor
 ENTRYPOINT ["noisefloor"]
 CMD ["serve", "--host", "0.0.0.0"]
 
 FROM base AS worker
-RUN pip install --constraint constraints.txt '.[postgres,github,worker]'
+RUN pip install --constraint constraints.txt '.[postgres,github,otel,worker]'
 USER 10001
 WORKDIR /home/noisefloor
 ENTRYPOINT ["noisefloor"]

@@ -13,7 +13,7 @@ help: ## Print this list
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[worker,transformers,executorch,postgres,github,parquet,dev]'
+		--constraint constraints.txt --editable '.[worker,transformers,executorch,postgres,github,otel,parquet,dev]'
 	touch $@
 
 demo: $(INSTALLED) ## Start the service, measure the seed matrix, print the table, stop
