@@ -44,6 +44,7 @@ class LiveService:
             text=True,
             env={
                 **os.environ,
+                "NOISEFLOOR_DRAIN_S": "0",  # no balancer has to see that it stops
                 "PYTHONPATH": str(ROOT / "tests"),
                 "NOISEFLOOR_IMPORT_ALLOW": "subjects_under_test",
                 **self._environment,

@@ -42,6 +42,7 @@ Transaction = Literal[
     "prune",
     "push",
     "record",
+    "release_delivery",
     "replay",
     "retention",
     "retry",

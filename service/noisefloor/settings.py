@@ -2,7 +2,7 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -32,6 +32,14 @@ class Settings(BaseSettings):
     files: Path | None = Field(
         default=None, description="folder of the safetensors files that subjects may name; none without it"
     )
+    log: Literal["text", "json"] = Field(default="text", description="lines for people, or JSON objects")
+    log_level: Literal["debug", "info", "warning", "error"] | None = Field(
+        default=None, description="of our own records; without it info as JSON, and warning as text"
+    )
+    drain_s: float = Field(
+        default=2.0, ge=0, le=20, description="a service that was told to stop answers for so long, not ready"
+    )
+    stop_s: int = Field(default=30, ge=1, description="what has not stopped by then is ended hard")
     slots: int = Field(default=1, ge=1, le=256, description="shards measured at once by the embedded worker")
     max_cells: int = Field(default=10_000, ge=1, description="cells in one job")
     max_queued_cells: int = Field(default=100_000, ge=1, description="cells that wait, over all projects")

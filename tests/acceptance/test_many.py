@@ -44,6 +44,7 @@ class LiveWorker:
         for said in self.process.stderr:
             if found := re.search(r"^worker (\S+)", said):
                 self.name = found[1]
+                self.watched_at = said.rpartition(" ")[2].strip()
                 return self
         raise RuntimeError(said)
 
@@ -104,6 +105,7 @@ def test_each_worker_runs_what_it_has_and_the_rest_is_named(service: LiveService
         left = [cell for cell in service.cells(posted["id"]) if cell["status"] == "queued"]
         assert [(cell["lane"]["engine"], cell["lane"]["isa"]) for cell in left] == [("onednn", "native")]
     assert workers(service) == {}
+    assert (older.process.returncode, phone.process.returncode) == (0, 0)
     with LiveWorker(database):
         assert service.wait(posted["id"])["verdict"] == "pass"
 

@@ -28,6 +28,7 @@ def test_health_is_open_and_nothing_else(guarded: httpx.Client) -> None:
         "/",
         JOBS,
         "/openapi.json",
+        "/metrics",
         "/healthz/",
         "/v1/projects/demo/series",
         "/nothing",

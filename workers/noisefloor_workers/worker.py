@@ -26,6 +26,7 @@ from noisefloor.store.session import NoAnswer, writing
 from noisefloor.store.shards import LEASE_S
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
 from noisefloor.workflow.record import end_shard, record
+from noisefloor_workers import watching
 from noisefloor_workers.checkout import CheckoutFailedError, prepare
 from noisefloor_workers.lanes.capabilities import everything
 from noisefloor_workers.runner.messages import ShardTask
@@ -53,12 +54,14 @@ class Worker:
         settings: Settings,
         ask: Callable[[], Capabilities],
         checkout: Sequence[str] = (),
+        stopping: threading.Event | None = None,
     ) -> None:
         """`checkout`: the command that checks out the commit of a job before it is measured."""
         self._checkout = checkout
         self._engine, self._dispatch, self._news = engine, dispatch, news
         self._settings, self._ask = settings, ask
-        self._stopping, self._known, self._gone = threading.Event(), threading.Event(), threading.Event()
+        self._stopping = stopping or threading.Event()
+        self._known, self._gone = threading.Event(), threading.Event()
         self._started_at = datetime.now(UTC)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._slots = [
@@ -111,7 +114,7 @@ class Worker:
     def _serve(self, name: str) -> None:
         with Runners() as runners:
             try:
-                runners.take("native", 1).start()
+                runners.take("native", 1).start(lambda _progress: not self._stopping.is_set())
             except RunnerUnavailable:
                 log.exception("slot %s: shards will end with this reason", name)
             self._known.wait()
@@ -122,16 +125,21 @@ class Worker:
                         held = claim(session, name, self._capabilities)
                     if held is None:
                         self._news.wait(IDLE_S)
-                    elif (refusal := self._refusal(held)) is not None:
-                        Lease(self._engine, held, self._stopping).end(CellStatus.UNSUPPORTED, refusal)
                     else:
-                        self._measure(held, runners.take(held.isa, held.threads))
+                        with watching.shard(held, name):
+                            self._work(held, runners)
                 except StaleTokenError as error:
                     log.warning("%s", error.detail)
                 except Exception:
                     # Whatever it was, the shard's lease runs out and it is measured again; the slot goes on.
                     log.exception("slot %s", name)
                     self._stopping.wait(IDLE_S)
+
+    def _work(self, held: Claim, runners: Runners) -> None:
+        if (refusal := self._refusal(held)) is not None:
+            Lease(self._engine, held, self._stopping).end(CellStatus.UNSUPPORTED, refusal)
+        else:
+            self._measure(held, runners.take(held.isa, held.threads))
 
     def _measure(self, held: Claim, runner: Runner) -> None:
         task = ShardTask(
@@ -147,7 +155,8 @@ class Worker:
         lease = Lease(self._engine, held, self._stopping)
         try:
             for result in runner.run(task, lease.keep) if self._checked_out(held, lease) else ():
-                lease.record(result)
+                with watching.cell(held, result):
+                    lease.record(result)
         except CheckoutFailedError as error:
             lease.end(CellStatus.FAILED, f"commit {held.commit} cannot be checked out: {error.detail}")
             return

@@ -17,6 +17,7 @@ from noisefloor.api import (
     health,
     hooks,
     jobs,
+    metrics,
     pictures,
     policies,
     projects,
@@ -26,8 +27,10 @@ from noisefloor.api import (
     suites,
     workers,
 )
+from noisefloor.api.census import Census
 from noisefloor.api.dependencies import Service
 from noisefloor.api.guard import Guard
+from noisefloor.api.observer import Observer
 from noisefloor.dashboard import pages
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.settings import Settings
@@ -37,18 +40,20 @@ from noisefloor.workflow.keeper import Keeper
 
 def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> FastAPI:
     """The REST API and the dashboard over one database and one execution engine."""
-    courier = Courier(engine=engine, settings=settings)
+    to = Service(settings=settings, engine=engine, dispatch=dispatch, census=Census(engine))
+    courier = Courier(engine=engine, settings=settings, stopping=to.stopping)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with courier, Keeper(engine):
+        with courier, Keeper(engine, to.stopping):
             yield
 
     app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
+    app.state.service = to
     errors.install(app)
     parts = (
         health,
+        metrics,
         jobs,
         bisections,
         results,
@@ -71,5 +76,21 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token))
     app.mount("/static", pages.static())
-    app.add_middleware(Guard, settings=settings)
+    _watch(app, settings)
     return app
+
+
+def create_worker_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> FastAPI:
+    """A worker's health and what it counts; what the database says is for the services to say."""
+    app = FastAPI(title="Noisefloor worker", version="1", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.service = Service(settings=settings, engine=engine, dispatch=dispatch)
+    errors.install(app)
+    for part in (health, metrics):
+        app.include_router(part.router)
+    _watch(app, settings)
+    return app
+
+
+def _watch(app: FastAPI, settings: Settings) -> None:
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Observer)

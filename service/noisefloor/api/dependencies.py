@@ -8,6 +8,7 @@ from fastapi import Depends, Header, Path, Query, Request
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from noisefloor.api.census import Census
 from noisefloor.contract.base import Identifier, Name
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import NotFoundError
@@ -22,6 +23,7 @@ class Service:
     settings: Settings
     engine: Engine
     dispatch: Dispatch
+    census: Census | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     waiters: threading.BoundedSemaphore = field(init=False)
 
@@ -29,8 +31,8 @@ class Service:
         object.__setattr__(self, "waiters", threading.BoundedSemaphore(self.settings.max_waiters))
 
 
-def service(request: Request) -> Service:
-    """The service that the application was made with."""
+async def service(request: Request) -> Service:
+    """The service that the application was made with. Waits for no thread: health must not, either."""
     found: Service = request.app.state.service
     return found
 

@@ -37,7 +37,7 @@ def problem_response(error: NoisefloorError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Render every error in one form."""
+    """Render every error in one form. The handlers wait for no thread: health must not, either."""
     app.add_exception_handler(NoisefloorError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -45,12 +45,12 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, _database)
 
 
-def _ours(_request: Request, error: Exception) -> JSONResponse:
+async def _ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, NoisefloorError)  # noqa: S101 - registered for this class only
     return problem_response(error)
 
 
-def _invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
     errors = error.errors()
     if any(e["type"] == "json_invalid" for e in errors):
@@ -58,7 +58,7 @@ def _invalid(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(invalid_request(errors, strip=("body",)))
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     known: dict[int, type[NoisefloorError]] = {404: NotFoundError, 405: MethodNotAllowedError}
     kind = known.get(error.status_code, MalformedBodyError)
@@ -66,6 +66,6 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     return problem_response(kind(detail))
 
 
-def _database(_request: Request, error: Exception) -> JSONResponse:
+async def _database(_request: Request, error: Exception) -> JSONResponse:
     log.error("the database did not answer: %s", error)
     return problem_response(UnavailableError("the database did not answer; try again"))

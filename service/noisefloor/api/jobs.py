@@ -1,11 +1,13 @@
 """Jobs and cells."""
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
+from sqlalchemy.exc import SQLAlchemyError
 
 from noisefloor.api.dependencies import (
     Cursor,
@@ -23,7 +25,7 @@ from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.resources import CellView, JobView, Page
-from noisefloor.errors import UnavailableError
+from noisefloor.errors import NotFoundError, UnavailableError
 from noisefloor.store import cells, jobs
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.attribute import attributions_of
@@ -35,6 +37,7 @@ POLL_S = 0.25
 KEEP_ALIVE_S = 10.0
 
 router = APIRouter(prefix="/v1/projects/{project}/jobs", tags=["jobs"])
+log = logging.getLogger(__name__)
 
 
 @router.post("", status_code=202)
@@ -177,5 +180,8 @@ def _events(to: Service, view: JobView) -> Iterator[str]:
             if view.status.settled or to.stopping.wait(POLL_S):
                 return
             view = _view(to, view.project, view.id)
+    except (NotFoundError, SQLAlchemyError) as error:
+        # the answer has begun, so that it cannot become a problem any more
+        log.warning("a stream of job %s ended: %s", view.id, error)
     finally:
         to.waiters.release()

@@ -1,5 +1,6 @@
 """The command line's root. Verbs that need torch are contributed through the entry point group."""
 
+import logging
 import sys
 from importlib.metadata import entry_points, version
 from typing import Annotated, NoReturn
@@ -11,9 +12,12 @@ from sqlalchemy.exc import DBAPIError
 
 from noisefloor.cli import accept, compare, db, gate, jobs, records, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
+from noisefloor.telemetry import logs
 
 COMMANDS = "noisefloor.commands"
 ERROR_EXIT = 2
+
+log = logging.getLogger("noisefloor")
 
 app = typer.Typer(
     name="noisefloor",
@@ -69,13 +73,19 @@ def run() -> None:
         _say(UnavailableError(f"the database cannot be used: {cause}"))
     except CommandError as error:
         _say(SettingsError(f"the schema cannot be changed: {error}"))
-    except Exception:  # noqa: BLE001 - the end of the line: it is shown whole
+    except Exception:
         # Exit code 1 says `regressed`, so a fault of our own must not end with Python's.
-        Console(stderr=True).print_exception(width=None)
+        if logs.is_json():
+            log.exception("a fault of Noisefloor's own")
+        else:
+            Console(stderr=True).print_exception(width=None)
         sys.exit(ERROR_EXIT)
 
 
 def _say(error: NoisefloorError) -> NoReturn:
+    if logs.is_json():
+        log.critical("%s: %s", error.problem.title, error.detail)
+        sys.exit(ERROR_EXIT)
     say = Console(stderr=True, soft_wrap=True, highlight=False)
     say.print(f"[bold red]{error.problem.title}:[/] ", end="")
     say.print(error.detail, markup=False)

@@ -1,7 +1,5 @@
 """up: the whole of it on one machine, in one command. The composition root of service and worker."""
 
-import signal
-import sys
 import threading
 import time
 from typing import Annotated
@@ -18,15 +16,18 @@ from noisefloor.cli.serve import (
     announce,
     dispatch_for,
     listen,
+    observe,
     opened,
     say,
     server,
 )
+from noisefloor.cli.stopping import on_stop
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import InvalidRequestError, NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
+from noisefloor.telemetry import traces
 
 START_POLL_S = 0.05
 
@@ -50,18 +51,28 @@ def up(
         raise InvalidRequestError("--exit belongs to --submit: without a job there is nothing to wait for")
     given = settings(database=database, host=host, port=port, slots=slots)
     spec = read_job(submit) if submit is not None else None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    observe(given)
     with opened(given) as engine, listen(given) as listener:
         schema.upgrade(engine)
         dispatch = dispatch_for(engine)
-        http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))
+        app = create_app(settings=given, engine=engine, dispatch=dispatch)
+        http = server(given, app)
+        on_stop(http.stop, within_s=given.stop_s)
         url = announce(given, listener)
         submission = Submission(given, url, spec, leave=leave) if spec is not None else None
         news = news_for(engine, dispatch, ("cpu",))
-        with Worker(engine=engine, dispatch=dispatch, news=news, settings=given, ask=everything):
+        with Worker(
+            engine=engine,
+            dispatch=dispatch,
+            news=news,
+            settings=given,
+            ask=everything,
+            stopping=app.state.service.stopping,
+        ):
             if submission is not None:
                 submission.start(http)
             http.run(sockets=[listener])
+    traces.finish()
     if submission is not None and leave:
         raise typer.Exit(submission.exit_code)
 

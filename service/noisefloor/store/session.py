@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from sqlalchemy import URL, Connection, Engine, Float, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -33,7 +33,15 @@ CONNECT_TIMEOUT_S = 5
 PASSWORDS = ("password", "sslpassword")  # libpq takes them in the query, too
 WRITES = {"noisefloor_writes": True}
 # How a database fails that is locked, full, out of connections or gone: another try may succeed.
-NoAnswer = (OperationalError, InternalError, NoConnectionError)
+NoAnswer = (OperationalError, InterfaceError, InternalError, NoConnectionError)
+# A server that is gone without a word is noticed by what it does not acknowledge.
+PATIENCE: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
 
 
 _id_lock = threading.Lock()
@@ -75,15 +83,22 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
     """
     url = _url(database)
     if url.get_backend_name() == "postgresql":
-        patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+        patience = {name: value for name, value in PATIENCE.items() if name not in url.query}
         driver = url.set(drivername="postgresql+psycopg")
         try:
-            return create_engine(driver, pool_pre_ping=True, connect_args=patience)
+            engine = create_engine(
+                driver,
+                pool_pre_ping=True,
+                hide_parameters=True,  # a statement that fails is logged, and some carry secrets
+                connect_args=patience,
+            )
         except (ImportError, NoSuchModuleError):
             raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
+        event.listen(engine, "handle_error", _hide_row)
+        return engine
     if url.drivername != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
         raise SettingsError(f"database {shown(url)} is not served; give sqlite:///path or postgresql://…")
-    engine = create_engine(url, connect_args={"timeout": busy_timeout_s})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -102,6 +117,15 @@ def _url(database: str) -> URL:
         raise SettingsError(
             f"database {masked!r} is not a URL; give sqlite:///path or postgresql://…"
         ) from None
+
+
+def _hide_row(context: ExceptionContext) -> None:
+    """Take the row out of an error that PostgreSQL shows it in: a webhook's has its secret."""
+    diagnosis = getattr(context.original_exception, "diag", None)
+    row = getattr(diagnosis, "message_detail", None)
+    for error in (context.original_exception, context.sqlalchemy_exception):
+        if row and error is not None:
+            error.args = tuple(str(said).replace(row, "(hidden)") for said in error.args)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -4,6 +4,7 @@ import logging
 import random
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Annotated, Self
@@ -30,8 +31,10 @@ from noisefloor.errors import NoisefloorError, SettingsError
 from noisefloor.settings import Settings
 from noisefloor.store import checks, deliveries
 from noisefloor.store.session import reading, writing
+from noisefloor.telemetry import logs, traces
+from noisefloor.telemetry.metrics import DELIVERIES
 from noisefloor.workflow.announce import WEBHOOK
-from noisefloor.workflow.deliver import PROVIDERS, Parcel, claim, conclude, expire
+from noisefloor.workflow.deliver import PROVIDERS, Parcel, claim, conclude, expire, release
 
 POLL_S = 0.5
 STOP_S = 5.0
@@ -46,10 +49,13 @@ class _Made(Payload):
 class Courier:
     """Two threads: a receiver of webhooks that hangs holds up no merge."""
 
-    def __init__(self, *, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self, *, engine: Engine, settings: Settings, stopping: threading.Event | None = None
+    ) -> None:
         self._engine, self._settings = engine, settings
         self._app = _app(settings)
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
+        self._in_hand: dict[str, Parcel] = {}
         self._threads = [
             threading.Thread(target=self._run, args=(kinds,), name=f"courier-{kinds[0]}", daemon=True)
             for kinds in (PROVIDERS, (WEBHOOK,))
@@ -63,9 +69,14 @@ class Courier:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
+        """Finish what is being sent, or give it back for another service to send."""
         self._stopping.set()
+        until_s = time.monotonic() + STOP_S
         for thread in self._threads:
-            thread.join(STOP_S)
+            thread.join(max(until_s - time.monotonic(), 0.0))
+        for parcel in list(self._in_hand.values()):
+            with suppress(SQLAlchemyError), writing(self._engine, "release_delivery") as session:
+                release(session, parcel)
 
     def step(self, kinds: tuple[str, ...] = (*PROVIDERS, WEBHOOK)) -> bool:
         """Send one delivery of these kinds, if one is due."""
@@ -78,9 +89,25 @@ class Courier:
             parcel = claim(session, kinds)
         if parcel is None:
             return False
+        self._in_hand[parcel.delivery] = parcel
+        job = parcel.announcement.job
+        try:
+            with (
+                logs.about(job=job, delivery=parcel.delivery),
+                traces.span("deliver", job, kind=parcel.kind, attempt=parcel.attempt) as span,
+            ):
+                outcome = self._deliver(parcel)
+                if span is not None:
+                    span.set_attribute("noisefloor.result", outcome.result)
+        finally:
+            del self._in_hand[parcel.delivery]
+        DELIVERIES.labels(parcel.kind, outcome.result).inc()
+        return True
+
+    def _deliver(self, parcel: Parcel) -> Outcome:
         outcome = self._send(parcel)
-        if outcome.result != "delivered":
-            log.warning("delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
+        level = logging.INFO if outcome.result == "delivered" else logging.WARNING
+        log.log(level, "delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
         with writing(self._engine, "conclude_delivery") as session:
             conclude(
                 session,
@@ -90,7 +117,7 @@ class Courier:
                 backoff_s=self._settings.delivery_backoff_s,
                 jitter=random.random(),  # noqa: S311 - so that not all try again at once
             )
-        return True
+        return outcome
 
     def _run(self, kinds: tuple[str, ...]) -> None:
         while not self._stopping.is_set():

@@ -40,6 +40,11 @@ class Parcel(Value):
     webhook_url: str = ""
     webhook_secret: str = ""
 
+    @property
+    def kind(self) -> str:
+        """Whom it goes to: a provider, or a webhook."""
+        return self.check.provider if self.check is not None else WEBHOOK
+
 
 def claim(session: Session, kinds: tuple[str, ...]) -> Parcel | None:
     """The next delivery of these kinds that is due, with all that its sender needs."""
@@ -88,6 +93,14 @@ def conclude(
         webhook = deliveries.webhook(session, row.project, row.target)
         if webhook is not None:
             webhook.enabled, webhook.disabled_reason = False, "the receiver answered 410: it is gone"
+
+
+def release(session: Session, parcel: Parcel) -> None:
+    """Give back what its sender cannot finish: it is due at once, and the attempt does not count."""
+    row = deliveries.held(session, parcel.delivery, parcel.attempt)
+    if row is not None and row.lease_until is not None:
+        row.tries -= 1
+        deliveries.put_off(session, row, 0.0)
 
 
 def wait_s(tries: int, *, backoff_s: float, jitter: float) -> float:

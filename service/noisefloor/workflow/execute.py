@@ -20,11 +20,13 @@ class Claim(Value):
     """A shard in a worker's hands. `attempt` is the fencing token of everything it reports.
 
     `commit`: the one whose files the subject is of, if a job names it and the subject is of files.
+    `tries` above one says that the worker before lost its lease.
     """
 
     shard_id: str
     job_id: str
     attempt: int
+    tries: int = 1
     isa: Isa
     threads: int
     torch: str | None = None
@@ -54,6 +56,7 @@ def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
             "shard_id": shard.id,
             "job_id": shard.job_id,
             "attempt": shard.attempt,
+            "tries": shard.tries,
             "isa": shard.isa,
             "threads": shard.threads,
             "torch": shard.torch,

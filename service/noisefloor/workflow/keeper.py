@@ -16,7 +16,7 @@ from noisefloor.workflow.retain import prune, tidy
 
 SWEEP_S = 3600.0
 PAUSE_S = 0.05  # between batches others write
-STOP_S = 10.0
+STOP_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +24,9 @@ log = logging.getLogger(__name__)
 class Keeper:
     """Sweeps when the service starts, and then each hour."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, stopping: threading.Event | None = None) -> None:
         self._engine = engine
-        self._stopping = threading.Event()
+        self._stopping = stopping or threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def __enter__(self) -> Self:

@@ -1,10 +1,12 @@
 """Submit: a job, its cells and shards, and their dispatch, in one transaction."""
 
 import difflib
+import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
@@ -30,10 +32,13 @@ from noisefloor.settings import Settings
 from noisefloor.store import cells, jobs, shards, suites
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
+from noisefloor.telemetry import logs, traces
 from noisefloor.workflow.announce import announce
 from noisefloor.workflow.policies import resolve
 
 NOTHING = Wants()
+
+log = logging.getLogger(__name__)
 
 
 def submit(
@@ -116,7 +121,21 @@ def enter(
     )
     session.add(job)
     session.flush()
-    return job, _add_shards(session, job, spec, wants)
+    _trace(session, job)
+    with traces.span("plan", job.id):
+        return job, _add_shards(session, job, spec, wants)
+
+
+def _trace(session: Session, job: Job) -> None:
+    """Begin the job's trace when it is there for others to see."""
+    job_id, project = job.id, job.project
+
+    def committed(_session: Session) -> None:
+        with logs.about(job=job_id):
+            log.info("accepted for project %s", project)
+        traces.begin(job_id, project=project)
+
+    event.listen(session, "after_commit", committed, once=True)
 
 
 def check(spec: JobSpec, *, project: str, settings: Settings) -> None:

@@ -1,26 +1,29 @@
 """worker: measure for a service on another machine, over its PostgreSQL."""
 
-import logging
 import os
 import shlex
 import signal
-import threading
+import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
+from noisefloor.api.app import create_worker_app
 from noisefloor.cli.options import require_torch, settings
-from noisefloor.cli.serve import Database, dispatch_for, say
+from noisefloor.cli.serve import Database, address, dispatch_for, listen, observe, server, tell
+from noisefloor.cli.stopping import on_stop
 from noisefloor.contract.job import Sha
 from noisefloor.contract.worker import Capabilities
 from noisefloor.errors import InvalidRequestError, SettingsError
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
+from noisefloor.telemetry import traces
 from noisefloor_workers.lanes.capabilities import probe
 from noisefloor_workers.worker import Worker, news_for
 
-log = logging.getLogger(__name__)
+POLL_S = 0.1
 
 
 def worker(
@@ -41,6 +44,14 @@ def worker(
         str | None,
         typer.Option(help="A command that checks a commit out here; {sha} stands for it. One slot only."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65_535,
+            help="Serve /metrics, /healthz and /readyz here; 0 takes a free port. Default: not.",
+        ),
+    ] = None,
 ) -> None:
     """Measure what the service queues in its PostgreSQL, until it is told to stop.
 
@@ -48,7 +59,8 @@ def worker(
     more, and gives back what it has in hand.
     """
     require_torch()
-    given = settings(database=database, slots=slots)
+    given = settings(database=database, slots=slots, port=metrics_port)
+    observe(given)
     if given.sqlite_path is not None:
         raise SettingsError(
             "a SQLite file is for one process: `noisefloor up` measures there; give postgresql://…"
@@ -56,20 +68,36 @@ def worker(
     command = _command(checkout, given.slots)
     offers = {"commit": _commit(commit), "checks_out": bool(command)}
     tables = open_engine(given.database)
+    dispatch = dispatch_for(tables)
+    app = create_worker_app(settings=given, engine=tables, dispatch=dispatch)
+    stopping = app.state.service.stopping
+    http = server(given, app)
+    told: list[signal.Signals] = []
+    on_stop(told.append if metrics_port is None else http.stop, within_s=given.stop_s)
     schema.require_usable(tables)
     takes = _narrowed(probe(), engine, isa).replace(**offers)
-    dispatch = dispatch_for(tables)
     news = news_for(tables, dispatch, takes.devices)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with Worker(
-        engine=tables, dispatch=dispatch, news=news, settings=given, ask=lambda: takes, checkout=command
-    ) as started:
-        say.print(
-            f"[bold]worker[/] {started.name}  takes {', '.join(takes.engines)} under {', '.join(takes.isas)}"
-        )
-        stop.wait()
+    with (
+        nullcontext() if metrics_port is None else listen(given) as listener,
+        Worker(
+            engine=tables,
+            dispatch=dispatch,
+            news=news,
+            settings=given,
+            ask=lambda: takes,
+            checkout=command,
+            stopping=stopping,
+        ) as started,
+    ):
+        watched = "" if listener is None else f"  watched at {address(given, listener)}"
+        what = f"{', '.join(takes.engines)} under {', '.join(takes.isas)}"
+        tell(f"[bold]worker[/] {started.name}  takes {what}{watched}")
+        if listener is not None:
+            http.run(sockets=[listener])
+        while listener is None and not told:
+            time.sleep(POLL_S)
+        stopping.set()
+    traces.finish()
 
 
 def _commit(sha: str | None) -> str | None:

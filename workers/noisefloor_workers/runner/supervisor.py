@@ -52,9 +52,12 @@ class Runner:
     def server_pid(self) -> int | None:
         return self._link.pid if self._link else None
 
-    def start(self) -> None:
-        """Start the server now; otherwise the first task does. RunnerUnavailable if it does not start."""
-        self._started(lambda _progress: True)
+    def start(self, on_tick: OnTick = lambda _progress: True) -> None:
+        """Start the server now; otherwise the first task does. RunnerUnavailable if it does not start.
+
+        `on_tick` as in `run`: when it returns False the start is waited for no longer.
+        """
+        self._started(on_tick)
 
     def close(self) -> None:
         """End the child and the server; the runner may be used again."""
