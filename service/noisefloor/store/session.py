@@ -105,8 +105,9 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
 
 
 def shown(url: URL | str) -> str:
-    """A database's address as it may be printed: without its password."""
-    return repr((_url(url) if isinstance(url, str) else url).difference_update_query(PASSWORDS))
+    """A database's address as it was given, but for its password."""
+    address = (_url(url) if isinstance(url, str) else url).difference_update_query(PASSWORDS)
+    return repr(address.set(drivername=address.get_backend_name()))
 
 
 def _url(database: str) -> URL:
