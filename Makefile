@@ -31,8 +31,9 @@ lint: $(INSTALLED) ## Style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED) ## Compare the cost of the seed matrix with the scripts it replaces
+bench: $(INSTALLED) ## Compare the cost of the seed matrix with the scripts it replaces, and of claims by the queue
 	$(BIN)/python benchmarks/seed_matrix.py
+	$(BIN)/python -m benchmarks.claims
 
 support: $(INSTALLED) ## Run every flow on every built-in subject and engine, and write docs/support.md
 	$(BIN)/python docs/support.py

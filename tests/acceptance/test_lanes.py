@@ -18,6 +18,7 @@ from noisefloor.contract.lane import Engine, Isa
 from noisefloor.contract.support import Support
 from noisefloor_workers.lanes.engine import CAPABILITY_UNDER
 from noisefloor_workers.lanes.isa import machine_isas
+from noisefloor_workers.tell import memory_bytes
 
 HERE = [engine for engine in torch.backends.quantized.supported_engines if engine != "none"]
 # what an engine needs beside torch and torchao
@@ -185,3 +186,12 @@ def test_a_lane_outside_the_contract_is_told_in_words(arguments: tuple[str, ...]
     assert ran.returncode == 2
     assert said in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_containers_limit_is_the_memory_that_a_worker_has(tmp_path: Path) -> None:
+    said = {"max": "max\n", "limit": f"{2**30}\n"}
+    for name, text in said.items():
+        (tmp_path / name).write_text(text)
+    whole = memory_bytes([tmp_path / "max", tmp_path / "none"])
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert memory_bytes([tmp_path / "max", tmp_path / "limit"]) == 2**30

@@ -67,6 +67,7 @@ def test_a_worker_takes_the_cells_that_it_has_lanes_for_and_leaves_the_rest(
         ({"lanes": {"engine": ["x86"], "isa": ["sse41"]}}, "isa sse41"),
         ({"lanes": {"engine": ["x86"], "threads": [3]}}, "3 threads"),
         ({"torch": "2.12.*"}, "torch ==2.12.*"),
+        ({"limits": {"memory_gib": 8.5}}, "8.5 GiB of memory a slot"),
         ({"lanes": {"engine": ["qnnpack"], "isa": ["avx2"]}}, "engine qnnpack with isa avx2"),
     ],
 )
@@ -156,6 +157,12 @@ def test_what_is_wanted_and_not_offered_is_named(session: Session, settings: Set
 
 def _offering(environment: Environment) -> dict[str, object]:
     return NATIVE.replace(environments=[environment]).model_dump(mode="json")
+
+
+def test_slots_share_the_memory(session: Session, settings: Settings) -> None:
+    post(session, settings, limits={"memory_gib": 5})
+    assert claim(session, "two slots", NATIVE.shared(2)) is None
+    assert claim(session, "one slot", NATIVE.shared(1)) is not None
 
 
 def test_where_there_is_no_worker_that_is_what_is_waited_for(session: Session, settings: Settings) -> None:

@@ -4,7 +4,10 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -15,6 +18,11 @@ from noisefloor_workers.lanes.isa import machine_isas
 from noisefloor_workers.plugins import installed
 
 GIB = 2**30
+# Linux control groups, version 2 and 1, as a container sees its own
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 PACKAGES = ("torchao", "executorch", "transformers")
 
 
@@ -33,12 +41,21 @@ def capabilities() -> Capabilities:
         devices=devices,
         isas=machine_isas(),
         threads=os.cpu_count() or 1,
-        memory_gib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB,
+        memory_gib=memory_bytes() / GIB,
         machine=platform.machine(),
         torch=torch.__version__,
         packages=found,
         environments=tuple(under_cap(native, isa) for isa in machine_isas()),
     )
+
+
+def memory_bytes(limits: Sequence[Path] = CONTAINER_LIMITS) -> int:
+    """The machine's memory, or what a container may take of it."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in limits:
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            found.append(int(limit.read_text(encoding="ascii")))
+    return min(found)
 
 
 def _version(distribution: str) -> str | None:

@@ -24,7 +24,7 @@ from noisefloor.settings import Settings
 from noisefloor.store import workers
 from noisefloor.store.session import NoAnswer, writing
 from noisefloor.store.shards import LEASE_S
-from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat, sweep
+from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat
 from noisefloor.workflow.record import end_shard, record
 from noisefloor_workers import watching
 from noisefloor_workers.checkout import CheckoutFailedError, prepare
@@ -89,7 +89,7 @@ class Worker:
 
     def _be_seen(self) -> None:
         """Find out what can be measured here, which takes torch's import, and then say so until the end."""
-        self._capabilities = self._ask()
+        self._capabilities = self._ask().shared(len(self._slots))
         self._known.set()
         while not self._gone.is_set():
             try:
@@ -121,7 +121,6 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     with writing(self._engine, "claim") as session:
-                        sweep(session)
                         held = claim(session, name, self._capabilities)
                     if held is None:
                         self._news.wait(IDLE_S)

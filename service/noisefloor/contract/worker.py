@@ -1,7 +1,7 @@
 """A worker: what it can measure, and how it is seen by the service."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
 from packaging.specifiers import SpecifierSet
 from pydantic import AwareDatetime, Field
@@ -26,7 +26,9 @@ class Capabilities(Value):
     devices: tuple[Device, ...] = ("cpu",)
     isas: tuple[Isa, ...] = Field(description="native, and the caps that it can put a process under")
     threads: Threads = Field(description="the most that a lane may ask for")
-    memory_gib: Annotated[float, Field(gt=0)]
+    memory_gib: Annotated[
+        float, Field(gt=0, description="that each slot may take: the most of a job's limit")
+    ]
     machine: Text
     torch: Text
     packages: dict[Text, Text] = Field(default_factory=dict, description="versions beside torch's")
@@ -39,6 +41,10 @@ class Capabilities(Value):
         default=False,
         description="the only worker there is: it also takes what it cannot run, and ends it as unsupported",
     )
+
+    def shared(self, slots: int) -> Self:
+        """What each of several slots may take, which share the machine's memory."""
+        return self.replace(memory_gib=self.memory_gib / slots)
 
     def meets(self, specifier: str) -> bool:
         """Whether its torch is one of those that a job asks for."""

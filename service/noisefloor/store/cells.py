@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.measurement import Environment as EnvironmentFacts
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store.shards import QUEUED
+from noisefloor.store.shards import QUEUED, RUNNING
 from noisefloor.store.tables import Cell, Environment, Finding, Shard
+
+QUEUE_LOCK = 0x6E6F697365  # "noise": advisory locks are numbers of the whole database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,7 @@ class Asked:
     isa: str
     threads: int
     torch: str | None
+    memory_gib: float | None = None
     environment: EnvironmentFacts | None = None
     commit: str | None = None
 
@@ -44,6 +47,12 @@ def pending(session: Session, shard_id: str) -> Sequence[Cell]:
     ).all()
 
 
+def any_pending(session: Session, shard_id: str) -> bool:
+    """Whether a cell of the shard has not ended."""
+    pending = select(Cell.id).where(Cell.shard_id == shard_id, Cell.status == CellStatus.QUEUED)
+    return session.scalar(select(pending.exists())) or False
+
+
 def count_pending(session: Session, job_id: str) -> int:
     """How many cells of a job have not ended."""
     query = (
@@ -52,43 +61,45 @@ def count_pending(session: Session, job_id: str) -> int:
     return session.scalar(query) or 0
 
 
+def hold_queue(session: Session) -> None:
+    """Be the only one that adds to the queue until the transaction ends, so that its bound holds.
+
+    It is held before anything else is. On SQLite whoever writes is alone anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(QUEUE_LOCK)))
+
+
 def count_queued(session: Session) -> int:
     """How many cells of all projects have not ended."""
-    return session.scalar(select(func.count()).select_from(Cell).where(Cell.status == CellStatus.QUEUED)) or 0
+    query = select(func.count()).select_from(Cell).join(Shard, Shard.id == Cell.shard_id)
+    waits = (Shard.status.in_((QUEUED, RUNNING)), Cell.status == CellStatus.QUEUED)
+    return session.scalar(query.where(*waits)) or 0
 
 
 def queued(session: Session, job_ids: Sequence[str]) -> dict[str, list[Asked]]:
     """What the cells that nobody works on ask for, by job, each once."""
     asked: dict[str, list[Asked]] = {job_id: [] for job_id in job_ids}
+    of_shard = (
+        Shard.isa,
+        Shard.threads,
+        Shard.torch,
+        Shard.memory_gib,
+        Shard.wants_commit.label("commit"),
+    )
     query = (
-        select(
-            Cell.job_id,
-            Cell.engine,
-            Cell.device,
-            Shard.isa,
-            Shard.threads,
-            Shard.torch,
-            Shard.wants_commit,
-            Environment.document,
-        )
+        select(Cell.job_id, Cell.engine, Cell.device, *of_shard, Environment.document.label("environment"))
         .join(Shard, Shard.id == Cell.shard_id)
         .outerjoin(Environment, Environment.key == Shard.wants_environment)
         .where(Cell.job_id.in_(job_ids), Cell.status == CellStatus.QUEUED, Shard.status == QUEUED)
         .distinct()
         .order_by(Shard.isa, Shard.threads, Cell.device, Cell.engine)
     )
-    for job_id, engine, device, isa, threads, torch, commit, document in session.execute(query):
-        asked[job_id].append(
-            Asked(
-                engine=engine,
-                device=device,
-                isa=isa,
-                threads=threads,
-                torch=torch,
-                commit=commit,
-                environment=EnvironmentFacts.model_validate(document) if document is not None else None,
-            )
-        )
+    for row in session.execute(query).mappings():
+        asks = dict(row)
+        document = asks.pop("environment")
+        environment = EnvironmentFacts.model_validate(document) if document is not None else None
+        asked[asks.pop("job_id")].append(Asked(**asks, environment=environment))
     return asked
 
 

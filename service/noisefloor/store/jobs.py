@@ -83,9 +83,9 @@ def newest_settled(session: Session, project: str, *, branch: str, name: str | N
     return session.scalar(query if name is None else query.where(Job.name == name))
 
 
-def hold(session: Session, job_id: str) -> None:
-    """Hold the job until the transaction ends: what settles it happens once. Its large spec is not read."""
-    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+def hold(session: Session, job_id: str) -> str:
+    """Hold the job until the transaction ends: what settles it happens once. Gives its project."""
+    return session.scalars(select(Job.project).where(Job.id == job_id).with_for_update()).one()
 
 
 def lock(session: Session, job_id: str) -> Job:
@@ -96,11 +96,6 @@ def lock(session: Session, job_id: str) -> Job:
     ).scalar_one()
 
 
-def project_of(session: Session, job_id: str) -> str:
-    """The job's project."""
-    return session.scalars(select(Job.project).where(Job.id == job_id)).one()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """What holds for all cells of a job."""
@@ -108,17 +103,19 @@ class Conditions:
     sha: str | None
     limits: Limits
     analysis: Analysis
+    cancel_requested: bool
 
 
 def conditions(session: Session, job_id: str) -> Conditions:
-    """The commit and the limits of the job's cells, and how closely they are looked at."""
-    query = select(Job.sha, Job.spec["limits"], Job.spec["analysis"]).where(Job.id == job_id)
-    sha, limits, analysis = session.execute(query).one()
+    """The commit and the limits of the job's cells, how closely they are looked at, and whether at all."""
+    columns = (Job.sha, Job.spec["limits"], Job.spec["analysis"], Job.cancel_requested)
+    sha, limits, analysis, cancel_requested = session.execute(select(*columns).where(Job.id == job_id)).one()
     return Conditions(
         sha=sha,
         limits=Limits.model_validate(limits),
         # jobs that were posted before there was a choice have none
         analysis=Analysis.model_validate(analysis or {}),
+        cancel_requested=cancel_requested,
     )
 
 

@@ -140,13 +140,21 @@ class Shard(Base):
     """Cells that share a process: what is dispatched, leased and fenced."""
 
     __tablename__ = "shards"
-    __table_args__ = (Index(None, "status", "priority", "id"),)
+    __table_args__ = (
+        Index(None, "project", "status", "priority", "id"),
+        Index(None, "project", "claimed_at"),
+        Index(None, "status", "torch"),
+    )
 
     id: Mapped[str] = mapped_column(Id, primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    project: Mapped[str] = mapped_column(String(63), doc="of its job: workers are shared by it")
     isa: Mapped[str] = mapped_column(Word)
     threads: Mapped[int]
     torch: Mapped[str | None] = mapped_column(Label, doc="the version that the job asks for")
+    memory_gib: Mapped[float | None] = mapped_column(
+        Float(53), doc="the limit of its cells; of shards from before there was one, none"
+    )
     wants_environment: Mapped[str | None] = mapped_column(
         ForeignKey("environments.key"), index=True, doc="the one that its worker must measure in"
     )
@@ -158,6 +166,7 @@ class Shard(Base):
         default=0, doc="attempts since a cell was last recorded, or retried by a user"
     )
     lease_until: Mapped[float | None] = mapped_column(Float(53), doc="epoch seconds, by the database's clock")
+    claimed_at: Mapped[float | None] = mapped_column(Float(53), doc="likewise; the latest claim")
     worker: Mapped[str | None] = mapped_column(Label)
     progress: Mapped[str | None] = mapped_column(Label)
 

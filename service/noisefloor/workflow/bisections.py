@@ -18,7 +18,7 @@ from noisefloor.gate.environments import Environments
 from noisefloor.history.environments import field_words
 from noisefloor.identity import canonical, digest, environment_key
 from noisefloor.settings import Settings
-from noisefloor.store import bisections, jobs, shards, tables
+from noisefloor.store import bisections, cells, jobs, shards, tables
 from noisefloor.store.session import new_id
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow import offers
@@ -42,6 +42,7 @@ def start(
     idempotency_key: str | None = None,
 ) -> tables.Bisection:
     """Accept a bisection and queue its first step, or raise the error that says which field is wrong."""
+    cells.hold_queue(session)
     now = datetime.now(UTC)
     jobs.ensure_project(session, project, now)
     request_digest = digest(canonical(asked.model_dump(mode="json", by_alias=True)))

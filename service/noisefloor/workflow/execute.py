@@ -11,7 +11,8 @@ from noisefloor.contract.subject import Subject
 from noisefloor.contract.worker import Capabilities
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.store import cells, jobs, shards
-from noisefloor.workflow.settle import settle_if_ended
+from noisefloor.store.tables import Shard
+from noisefloor.workflow.record import end_shard
 
 PROGRESS_LENGTH = 200
 
@@ -39,17 +40,24 @@ class Claim(Value):
 
 def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
     """Take the next shard, with the cells of it that have not ended and that the worker can run."""
-    shard = shards.claim_next(session, worker, takes)
-    if shard is None:
-        return None
-    jobs.mark_running(session, shard.job_id)
+    sweep(session)
+    while (shard := shards.claim_next(session, worker, takes)) is not None:
+        jobs.mark_running(session, shard.job_id)
+        conditions = jobs.conditions(session, shard.job_id)
+        if not conditions.cancel_requested:
+            return _claim(session, shard, takes, conditions)
+        # the cancel met this shard while another was claiming it, and was not heard
+        _end(session, shard, CellStatus.CANCELLED, "cancelled before it ran")
+    return None
+
+
+def _claim(session: Session, shard: Shard, takes: Capabilities, conditions: jobs.Conditions) -> Claim:
     mine = [
         cell
         for cell in cells.pending(session, shard.id)
         if takes.takes_all or (cell.engine in takes.engines and cell.device in takes.devices)
     ]
     mine[0].attempt = shard.attempt  # where a worker is that is lost before it recorded anything
-    conditions = jobs.conditions(session, shard.job_id)
     subject = Subject.model_validate(mine[0].subject)
     return Claim.model_validate(
         {
@@ -77,27 +85,45 @@ def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:
 def give_back(session: Session, held: Claim, dispatch: Dispatch) -> None:
     """Queue what is left of the shard again: its worker stops, or has done what it can. It does not count."""
     shard = shards.fenced(session, held.shard_id, held.attempt)
-    if shard is not None:
-        shard.status = shards.QUEUED
-        shard.tries -= 1
-        shard.lease_until = shard.worker = shard.progress = None
-        session.flush()
+    if shard is None:
+        return
+    shard.tries -= 1
+    if _requeue(session, shard):
         dispatch.send(session, [shard.id])
 
 
 def sweep(session: Session) -> None:
-    """End the cell at which workers were lost as often as is allowed; the rest of its shard is queued again.
+    """Queue shards again that were lost with their worker.
 
-    Each of the rest has one try until one is recorded: a subject that kills every worker ends within so many.
+    The cell at which workers were lost as often as is allowed ends. Each of the rest of its shard has one try
+    until one is recorded: a subject that kills every worker ends within so many.
     """
-    for shard in shards.exhausted(session):
-        jobs.hold(session, shard.job_id)
-        first, *rest = cells.pending(session, shard.id)
-        lost = next((cell for cell in (first, *rest) if cell.attempt == shard.attempt), first)
-        lost.status = CellStatus.CRASHED
-        lost.reason = f"the worker was lost {shard.tries} times in a row, at last while it was at this cell"
-        shard.status = shards.QUEUED if rest else shards.DONE
-        shard.tries -= 1
-        shard.lease_until = shard.worker = shard.progress = None
-        session.flush()
-        settle_if_ended(session, shard.job_id)
+    for shard in shards.lost(session):
+        if shard.tries >= shards.MAX_TRIES:
+            jobs.hold(session, shard.job_id)
+            pending = cells.pending(session, shard.id)
+            lost = next((cell for cell in pending if cell.attempt == shard.attempt), pending[0])
+            lost.status = CellStatus.CRASHED
+            lost.reason = (
+                f"the worker was lost {shard.tries} times in a row, at last while it was at this cell"
+            )
+            shard.tries -= 1
+            session.flush()
+        _requeue(session, shard)
+
+
+def _requeue(session: Session, shard: Shard) -> bool:
+    """Queue what is left of a held shard, if anything is and is still wanted. Says whether it is queued."""
+    jobs.hold(session, shard.job_id)  # a cancel that waits for the job finds the shard queued
+    if jobs.conditions(session, shard.job_id).cancel_requested or not cells.any_pending(session, shard.id):
+        _end(session, shard, CellStatus.CANCELLED, "cancelled while it ran")
+        return False
+    shard.status = shards.QUEUED
+    shard.lease_until = shard.worker = shard.progress = None
+    session.flush()
+    return True
+
+
+def _end(session: Session, shard: Shard, status: CellStatus, reason: str) -> None:
+    """End the cells of a held shard that have not ended, and the shard."""
+    end_shard(session, shard_id=shard.id, attempt=shard.attempt, status=status, reason=reason)

@@ -74,7 +74,7 @@ def _insert(session: Session, project: str, rows: Sequence[Record], now: datetim
             document = row.environment.model_dump(mode="json")
             environments[key] = {"key": key, "document": document, "first_seen_at": now}
         of_jobs.setdefault(row.job.id, _job(project, row))
-        of_shards.setdefault(row.job.id, _shard(row))
+        of_shards.setdefault(row.job.id, _shard(project, row))
         cells.setdefault(row.cell.id, _cell(project, row, key))
         line = series_row(project, row.cell.subject, row.cell.scheme, row.cell.lane, row.measurement)
         series[line["key"]] = line
@@ -144,11 +144,12 @@ def _planned(row: Record) -> plan.Cell:
     return plan.Cell(ordinal=cell.ordinal, subject=cell.subject, scheme=cell.scheme, lane=cell.lane)
 
 
-def _shard(row: Record) -> dict[str, Any]:
+def _shard(project: str, row: Record) -> dict[str, Any]:
     """Cells are part of a shard; those of an imported job of one, which has the job's id."""
     return {
         "id": row.job.id,
         "job_id": row.job.id,
+        "project": project,
         "isa": row.cell.lane.isa,
         "threads": row.cell.lane.threads,
         "priority": 0,

@@ -24,7 +24,7 @@ COLUMNS = {"edge", "place", "metric", "figure"}
 def record(session: Session, *, shard_id: str, attempt: int, result: CellResult) -> None:
     """Write one cell's result once. Raises `StaleTokenError` when a later attempt holds the shard."""
     shard = _held(session, shard_id, attempt)
-    jobs.hold(session, shard.job_id)
+    project = jobs.hold(session, shard.job_id)
     cell = cells.find(session, shard.job_id, result.cell)
     if cell is None or cell.shard_id != shard.id:
         raise NotFoundError(f"cell {result.cell} is not part of shard {shard_id}")
@@ -32,7 +32,7 @@ def record(session: Session, *, shard_id: str, attempt: int, result: CellResult)
         return
     cell.attempt = attempt
     shard.tries = 1  # a shard that gets on is not ended for the workers that it lost on the way
-    write(session, jobs.project_of(session, shard.job_id), cell, result)
+    write(session, project, cell, result)
     _release_if_ended(session, shard)
 
 
@@ -42,7 +42,8 @@ def write(session: Session, project: str, cell: tables.Cell, result: CellResult)
         key = environment_key(result.environment)
         document = result.environment.model_dump(mode="json")
         row = {"key": key, "document": document, "first_seen_at": datetime.now(UTC)}
-        insert_missing(session, tables.Environment, [row])
+        with session.no_autoflush:  # the cell is written once, when all of it is known
+            insert_missing(session, tables.Environment, [row])
         cell.environment_key = key
     cell.status = result.status
     cell.reason = result.reason
@@ -78,7 +79,7 @@ def _held(session: Session, shard_id: str, attempt: int) -> tables.Shard:
 
 
 def _release_if_ended(session: Session, shard: tables.Shard) -> None:
-    if not cells.pending(session, shard.id):
+    if not cells.any_pending(session, shard.id):
         shard.status = shards.DONE
         shard.lease_until = None
         shard.progress = None

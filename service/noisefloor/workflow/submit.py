@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlalchemy.orm import Session
 
 from noisefloor import plan
@@ -60,6 +60,7 @@ def submit(
         dispatch.send(session, shard_ids)
         return job
 
+    cells.hold_queue(session)
     return once(session, project=project, key=idempotency_key, request=spec, act=accept)
 
 
@@ -204,7 +205,7 @@ def check_plan(spec: JobSpec, *, project: str, settings: Settings) -> None:
 
 
 def check_room(session: Session, count: int, settings: Settings) -> None:
-    """Raise `QueueFullError` where so many more cells would wait than may."""
+    """Raise `QueueFullError` where so many more cells would wait than may. The caller holds the queue."""
     waiting = cells.count_queued(session)
     if waiting and waiting + count > settings.max_queued_cells:
         raise QueueFullError(
@@ -259,42 +260,45 @@ def _same_answer(session: Session, first: IdempotencyKey, request_digest: str) -
 
 
 def _add_shards(session: Session, job: Job, spec: JobSpec, wants: Wants) -> list[str]:
-    shard_ids = []
+    """All in two statements, however many cells there are."""
+    of_shards: list[dict[str, Any]] = []
+    of_cells: list[dict[str, Any]] = []
     for planned in plan.shards(plan.cells(spec)):
-        shard = Shard(
-            id=new_id(),
-            job_id=job.id,
-            isa=planned.isa,
-            threads=planned.threads,
-            torch=spec.torch,
-            wants_environment=wants.environment,
-            wants_commit=wants.commit,
-            priority=spec.priority,
-            status=shards.QUEUED,
-            attempt=0,
-            tries=0,
-        )
-        session.add(shard)
-        session.flush()
-        shard_ids.append(shard.id)
-        session.add_all(
-            Cell(
-                id=new_id(),
-                job_id=job.id,
-                shard_id=shard.id,
-                ordinal=cell.ordinal,
-                subject=cell.subject.model_dump(mode="json", by_alias=True),
-                scheme=cell.scheme.model_dump(mode="json", by_alias=True),
-                lane=cell.lane.model_dump(mode="json"),
-                lineage=_lineage(job.project, cell),
-                engine=cell.lane.engine,
-                device=cell.lane.device,
-                status=CellStatus.QUEUED,
-            )
-            for cell in planned.cells
-        )
-    session.flush()
-    return shard_ids
+        shard_id = new_id()
+        shard = {
+            "id": shard_id,
+            "job_id": job.id,
+            "project": job.project,
+            "isa": planned.isa,
+            "threads": planned.threads,
+            "torch": spec.torch,
+            "memory_gib": spec.limits.memory_gib,
+            "wants_environment": wants.environment,
+            "wants_commit": wants.commit,
+            "priority": spec.priority,
+            "status": shards.QUEUED,
+        }
+        of_shards.append(shard)
+        of_cells += [_cell(job, cell, shard_id) for cell in planned.cells]
+    session.execute(insert(Shard), of_shards)
+    session.execute(insert(Cell), of_cells)
+    return [shard["id"] for shard in of_shards]
+
+
+def _cell(job: Job, cell: plan.Cell, shard_id: str) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "job_id": job.id,
+        "shard_id": shard_id,
+        "ordinal": cell.ordinal,
+        "subject": cell.subject.model_dump(mode="json", by_alias=True),
+        "scheme": cell.scheme.model_dump(mode="json", by_alias=True),
+        "lane": cell.lane.model_dump(mode="json"),
+        "lineage": _lineage(job.project, cell),
+        "engine": cell.lane.engine,
+        "device": cell.lane.device,
+        "status": CellStatus.QUEUED,
+    }
 
 
 def _lineage(project: str, cell: plan.Cell) -> str:

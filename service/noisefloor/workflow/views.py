@@ -59,9 +59,8 @@ def job_views(session: Session, rows: Sequence[tables.Job]) -> tuple[JobView, ..
     ids = [row.id for row in rows]
     counts = jobs.cell_counts(session, ids)
     running: dict[str, list[str]] = {job_id: [] for job_id in ids}
-    for shard in shards.of_job(session, ids):
-        if shard.status == shards.RUNNING:
-            running[shard.job_id].append(shard.progress or "starting")
+    for shard in shards.running(session, ids):
+        running[shard.job_id].append(shard.progress or "starting")
     waiting = waiting_for(session, ids)
     return tuple(
         _job_view(

@@ -58,6 +58,10 @@ def _needs(asked: Asked) -> Iterator[tuple[str, Has]]:
         (f"isa {asked.isa}", lambda one: asked.isa in one.isas),
         (f"{asked.threads} threads", lambda one: asked.threads <= one.threads),
         (f"torch {asked.torch}", lambda one: asked.torch is None or one.meets(asked.torch)),
+        (
+            f"{asked.memory_gib or 0:g} GiB of memory a slot",
+            lambda one: asked.memory_gib is None or asked.memory_gib <= one.memory_gib,
+        ),
     )
     for what, has in lane:
         yield what, lambda one, has=has: one.takes_all or has(one)  # type: ignore[misc]

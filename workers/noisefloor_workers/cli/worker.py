@@ -91,7 +91,8 @@ def worker(
     ):
         watched = "" if listener is None else f"  watched at {address(given, listener)}"
         what = f"{', '.join(takes.engines)} under {', '.join(takes.isas)}"
-        tell(f"[bold]worker[/] {started.name}  takes {what}{watched}")
+        memory = f"{takes.shared(given.slots).memory_gib:.1f} GiB a slot"
+        tell(f"[bold]worker[/] {started.name}  takes {what}, {memory}{watched}")
         if listener is not None:
             http.run(sockets=[listener])
         while listener is None and not told:
