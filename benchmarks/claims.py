@@ -2,8 +2,8 @@
 
 There are always as many shards; the newest of them are queued. One project has all but ten, which are
 another's. Each claim is rolled back, so that all see the same queue. The ratio is against the same claim on a
-queue of twenty, in the same run. A worker that suits none of the shards looks through all that are queued: its
-cost is the last column.
+queue of twenty, in the same run. A worker that suits none of the shards looks through all that are queued:
+its cost is the last column.
 """
 
 import statistics
@@ -42,7 +42,7 @@ def fill(engine: Engine, queued: int) -> None:
         name: getattr(cell, name).model_dump(mode="json", by_alias=True)
         for name in ("subject", "scheme", "lane")
     }
-    with writing(engine, "test") as session:
+    with writing(engine, "submit") as session:
         session.execute(
             insert(tables.Project), [{"name": name, "created_at": now} for name in ("crowd", "small")]
         )
@@ -86,7 +86,7 @@ def claim_s(engine: Engine, takes: Capabilities) -> float:
     """The median of some claims, in seconds."""
     took = []
     for _ in range(CLAIMS):
-        with suppress(_RollBackError), writing(engine, "test") as session:
+        with suppress(_RollBackError), writing(engine, "claim") as session:
             started_s = time.perf_counter()
             claim(session, "benchmark", takes)
             took.append(time.perf_counter() - started_s)

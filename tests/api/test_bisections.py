@@ -8,6 +8,7 @@ from tests.measuring import claimed, finish
 from tests.samples import imported, job, operators, small_data
 
 from noisefloor.contract.bisection import MAX_COMMITS
+from noisefloor.contract.job import PRIORITIES
 from noisefloor.store.session import writing
 
 BISECTIONS = "/v1/projects/demo/bisections"
@@ -37,7 +38,7 @@ def test_a_bisection_is_accepted_with_its_address_and_its_first_step(api: httpx.
     (step,) = posted["steps"]
     entered = api.get(f"{JOBS}/{step['job']}").json()
     assert entered["name"] == f"bisection of {posted['id']}: all layers"
-    assert entered["spec"]["priority"] == 25
+    assert entered["spec"]["priority"] == PRIORITIES["bisect"]
     assert entered["spec"]["schemes"][0]["floor_db"] == {}
 
 

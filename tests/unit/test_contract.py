@@ -10,12 +10,13 @@ from tests.samples import job, small_data, spec
 
 from noisefloor.cli.options import settings
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.job import JobSpec
+from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.contract.lane import Engine
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.subject import Inputs, Seeds, Subject
 from noisefloor.dashboard.words import subject_words
 from noisefloor.errors import NotAllowedError, SettingsError
+from noisefloor.identity import canonical
 from noisefloor.problems import invalid_request
 from noisefloor.settings import Settings
 from noisefloor.workflow.submit import check
@@ -70,6 +71,7 @@ def test_a_misspelt_key_is_named_with_the_nearest_one_and_all_that_are_accepted(
         ),
         ({"lanes": {"engine": []}}, "lanes.engine", ["length ≥ 1"]),
         ({"priority": 101}, "priority", ["≤ 100"]),
+        ({"priority": "urgent"}, "priority", ["gate", "nightly", "bisect", "0 to 100"]),
         ({"version": 2}, "version", ["1"]),
     ],
 )
@@ -77,6 +79,16 @@ def test_what_is_not_known_is_named_with_what_is_accepted(
     changes: dict[str, object], field: str, accepted: list[str]
 ) -> None:
     assert refused(job(**changes))[field][1] == accepted
+
+
+def test_a_word_for_a_priority_is_its_number() -> None:
+    given = {
+        word: JobSpec.model_validate(job(priority=word)).priority for word in ("gate", "nightly", "bisect")
+    }
+    assert given == PRIORITIES
+    assert PRIORITIES["gate"] > JobSpec.model_validate(job()).priority > PRIORITIES["nightly"]
+    written, number = (JobSpec.model_validate(job(priority=p)) for p in ("gate", PRIORITIES["gate"]))
+    assert canonical(written.model_dump(mode="json")) == canonical(number.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("seeds", [{"model": -1}, {"stream": -42}])

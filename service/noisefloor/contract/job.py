@@ -1,10 +1,11 @@
 """The job as a user writes it."""
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
@@ -31,6 +32,33 @@ def _specifier(version: str) -> str:
 
 
 VersionSpecifier = Annotated[Text, AfterValidator(_specifier)]
+
+PRIORITIES = {"gate": 75, "nightly": 25, "bisect": 10}
+DEFAULT_PRIORITY = 50
+
+
+def _number(value: Any) -> Any:
+    """A priority's number by its word; what is no word is left as it is."""
+    if not isinstance(value, str) or value.strip().isdigit():
+        return value
+    if value not in PRIORITIES:
+        raise PydanticCustomError(
+            "unknown_name",
+            "unknown priority '{name}'",
+            {"name": value[:64], "accepted": [*PRIORITIES, "0 to 100"]},
+        )
+    return PRIORITIES[value]
+
+
+# The word stands for its number, and the number is kept: a job means the same with either.
+Priority = Annotated[
+    int,
+    Field(ge=0, le=100),
+    BeforeValidator(
+        _number,
+        json_schema_input_type=Annotated[int, Field(ge=0, le=100)] | Literal["gate", "nightly", "bisect"],
+    ),
+]
 
 
 class Limits(Value):
@@ -95,7 +123,10 @@ class JobSpec(Value):
     suite: Name | None = Field(
         default=None, description="the suite whose status beside the commit this job decides"
     )
-    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    priority: Priority = Field(
+        default=DEFAULT_PRIORITY,
+        description="0 to 100, or gate, nightly or bisect; the most urgent goes first",
+    )
     torch: VersionSpecifier | None = Field(default=None, description="of the workers that may measure it")
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.bisection import BisectionSpec, BisectionStatus, BisectionView
-from noisefloor.contract.job import Git, JobSpec
+from noisefloor.contract.job import PRIORITIES, Git, JobSpec
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.scheme import Scheme
@@ -27,7 +27,6 @@ from noisefloor.workflow.losses import Target, target
 from noisefloor.workflow.submit import check, check_room, invalid
 from noisefloor.workflow.waiting import waiting_for
 
-PRIORITY = 25  # after every job that somebody waits for
 TITLE_LENGTH = 100
 ENDS = 2
 
@@ -210,7 +209,7 @@ def _told_apart(document: dict[str, object], all_of_them: Sequence[dict[str, obj
 
 def _quiet(spec: JobSpec) -> JobSpec:
     """The job as a step: it measures no commit of its own, decides nothing, and lets others go first."""
-    quiet = spec.replace(project=None, git=Git(), suite=None, policy=Policy(), priority=PRIORITY)
+    quiet = spec.replace(project=None, git=Git(), suite=None, policy=Policy(), priority=PRIORITIES["bisect"])
     return quiet.replace(
         schemes=_without_floors(quiet.schemes),
         subjects=tuple(

@@ -34,8 +34,8 @@ def retry(session: Session, job: Job, settings: Settings, dispatch: Dispatch) ->
     """Queue the cells that failed once more; what was measured stays.
 
     Raises `ConflictError` while the job is running, when nothing failed, and for the step of a bisection,
-    which has gone on since; `QueueFullError` where the queue has no room. A job that was measured elsewhere may
-    name modules and files that are not for this service: it is held to its settings now.
+    which has gone on since; `QueueFullError` where the queue has no room. A job that was measured elsewhere
+    may name modules and files that are not for this service: it is held to its settings now.
     """
     cells.hold_queue(session)
     job = jobs.lock(session, job.id)

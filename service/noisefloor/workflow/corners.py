@@ -4,15 +4,13 @@ from sqlalchemy.orm import Session
 
 from noisefloor import plan
 from noisefloor.contract.attribution import Attribution, Corner
-from noisefloor.contract.job import Git, JobSpec
+from noisefloor.contract.job import PRIORITIES, Git, JobSpec
 from noisefloor.contract.worker import Wants
 from noisefloor.gate.attribution import NOTICEABLE_DB
 from noisefloor.store import tables
 from noisefloor.workflow.attribute import splits
 from noisefloor.workflow.evaluate import planned_cell, policy_of
 from noisefloor.workflow.submit import enter
-
-PRIORITY = 25
 
 
 def measure_missing(session: Session, job: tables.Job) -> None:
@@ -36,7 +34,7 @@ def measure_missing(session: Session, job: tables.Job) -> None:
             policy=policy,
             git=Git(repository=job.git.get("repository"), sha=wants.commit),
         )
-        spec = spec.replace(priority=min(PRIORITY, spec.priority))
+        spec = spec.replace(priority=min(PRIORITIES["bisect"], spec.priority))
         enter(session, project=job.project, spec=spec, wants=wants, explains=job.id)
 
 

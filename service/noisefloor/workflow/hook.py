@@ -7,13 +7,13 @@ from fnmatch import fnmatchcase
 from sqlalchemy.orm import Session
 
 from noisefloor.ci.event import Again, Event, Head, Ignored
-from noisefloor.contract.job import Git
+from noisefloor.contract.job import DEFAULT_PRIORITY, PRIORITIES, Git
 from noisefloor.contract.suite import CheckOutcome, HookAnswer, Suite
 from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import NoisefloorError
 from noisefloor.settings import Settings
-from noisefloor.store import checks, jobs, suites, tables
+from noisefloor.store import cells, checks, jobs, shards, suites, tables
 from noisefloor.workflow.announce import open_check, tell_check
 from noisefloor.workflow.cancel import cancel
 from noisefloor.workflow.submit import submit
@@ -31,6 +31,7 @@ def receive(
         kept = [(row, suite) for row, suite in kept if _runs_on(suite, event)]
     if not kept:
         return HookAnswer(outcome="ignored", reason=f"no suite of {event.repository} runs on this")
+    cells.hold_queue(session)  # before any check: a job that is posted holds the queue, and then its check
     new = checks.receive_once(
         session,
         provider=event.provider,
@@ -58,10 +59,13 @@ class Hook:
         """A suite at a new commit."""
         check = open_check(self._session, row, suite, head)
         if check is None:
+            self._hurry(row, suite, head)
             reason = f"{head.sha} is known to this suite"
             return CheckOutcome(project=row.project, suite=row.name, outcome="known", reason=reason)
         cancelled = self._cancel_older(suite, check, head)
-        return self._start(row, suite, check).replace(cancelled=cancelled)
+        return self._start(row, suite, check, _urgency(suite, waited_for=head.event != "push")).replace(
+            cancelled=cancelled
+        )
 
     def again(self, row: tables.Suite, suite: Suite, again: Again) -> CheckOutcome | None:
         """A suite at a commit that it ran at before, if the event means it."""
@@ -78,9 +82,9 @@ class Hook:
         if check.open:
             return CheckOutcome(project=row.project, suite=row.name, outcome="running", job=check.job_id)
         checks.reopen(self._session, check, timeout_s=suite.timeout_s)
-        return self._start(row, suite, check)
+        return self._start(row, suite, check, _urgency(suite, waited_for=True))
 
-    def _start(self, row: tables.Suite, suite: Suite, check: tables.Check) -> CheckOutcome:
+    def _start(self, row: tables.Suite, suite: Suite, check: tables.Check, priority: int) -> CheckOutcome:
         if suite.run == "external" or suite.job is None:
             tell_check(
                 self._session, check, Verdict.PENDING, "results are to be posted by the repository's CI"
@@ -89,7 +93,8 @@ class Hook:
         git = Git(
             repository=suite.repository, branch=check.branch, sha=check.sha, committed_at=check.committed_at
         )
-        spec = suite.job.replace(git=git, suite=row.name, name=suite.job.name or row.name)
+        name = suite.job.name or row.name
+        spec = suite.job.replace(git=git, suite=row.name, name=name, priority=priority)
         try:
             with self._session.begin_nested():
                 job = submit(
@@ -104,6 +109,13 @@ class Hook:
             tell_check(self._session, check, Verdict.ERROR, f"could not evaluate: {error.detail}")
             return CheckOutcome(project=row.project, suite=row.name, outcome="failed", reason=error.detail)
         return CheckOutcome(project=row.project, suite=row.name, outcome="started", job=job.id)
+
+    def _hurry(self, row: tables.Suite, suite: Suite, head: Head) -> None:
+        """Where a push came before the pull request of its commit, its job has become urgent."""
+        at = {"project": row.project, "suite": row.name, "repository": suite.repository, "sha": head.sha}
+        check = checks.at(self._session, **at)
+        if check is not None and check.open and check.job_id is not None:
+            shards.hurry(self._session, check.job_id, _urgency(suite, waited_for=head.event != "push"))
 
     def _cancel_older(self, suite: Suite, check: tables.Check, head: Head) -> tuple[str, ...]:
         """Cancel what still measures older heads of the branch; nothing if this head is not the newest."""
@@ -134,6 +146,12 @@ class Hook:
                     self._session, other, Verdict.ERROR, f"could not evaluate: {head.sha} came after it"
                 )
         return tuple(cancelled)
+
+
+def _urgency(suite: Suite, *, waited_for: bool) -> int:
+    """The suite's own priority; where it has none, a gate's if a merge or somebody waits for the job."""
+    own = suite.job.priority if suite.job is not None else DEFAULT_PRIORITY
+    return PRIORITIES["gate"] if waited_for and own == DEFAULT_PRIORITY else own
 
 
 def _runs_on(suite: Suite, head: Head) -> bool:

@@ -19,7 +19,7 @@ from noisefloor.cli.options import (
 )
 from noisefloor.client import Client
 from noisefloor.contract.attribution import AttributionView, Cause
-from noisefloor.contract.job import JobSpec
+from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, JobView
 from noisefloor.errors import InvalidRequestError, UnavailableError
@@ -95,7 +95,7 @@ def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
         for cell in wanted
     ]
     again = plan.again(job.spec, cells, name=f"attribution of {job.id}", policy=job.policy.policy)
-    return again.replace(project=job.project)
+    return again.replace(project=job.project, priority=PRIORITIES["bisect"])
 
 
 def _service(service: Client, token: str | None) -> dict[str, str]:

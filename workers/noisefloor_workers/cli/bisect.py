@@ -24,7 +24,7 @@ from noisefloor.cli.options import (
     require_torch,
 )
 from noisefloor.contract.bisection import Bisection, BisectionSpec, Over
-from noisefloor.contract.job import JobSpec
+from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import (
     NO_LAYERS,
@@ -105,6 +105,7 @@ def bisect(
         with client(url, (spec and spec.project) or project, token) as service:
             found = follow(service, service.bisect(asked, idempotency_key=new_key()))
     else:
+        spec = spec.replace(priority=PRIORITIES["bisect"])
         found = _searched(_prepared(spec, over, good, bad, below, command, push=push), below)
     print_bisection(found, format)
     raise typer.Exit(0 if found.found else NOTHING_FOUND_EXIT)
