@@ -84,7 +84,9 @@ class Guard:
             cookie.value.encode(), session_cookie(self.token).encode()
         ):
             return
-        raise UnauthorizedError("send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login")
+        how = "send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login"
+        what = "the token is not this service's" if scheme.lower() == "bearer" else "a token is needed"
+        raise UnauthorizedError(f"{what}: {how}")
 
 
 async def _whole_body(receive: Receive, limit_bytes: int) -> bytes:
