@@ -35,6 +35,12 @@ def loops() -> None:
         time.sleep(0.01)
 
 
+def deafens() -> None:
+    """Stay in C with the interpreter's lock held, and every signal blocked that can be."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    ctypes.PyDLL(None).sleep(86_400)
+
+
 def eats() -> None:
     hoard = []
     while True:
