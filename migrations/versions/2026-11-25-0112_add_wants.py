@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012_wants"
+revision = "0009_wants"
 down_revision = "0008_procrastinate"
 branch_labels = None
 depends_on = None

@@ -6,8 +6,8 @@ from sqlalchemy.dialects import postgresql
 
 Document = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
-revision = "0013_bisections"
-down_revision = "0012_wants"
+revision = "0010_bisections"
+down_revision = "0009_wants"
 branch_labels = None
 depends_on = None
 

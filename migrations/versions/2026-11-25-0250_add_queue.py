@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011_queue"
-down_revision = "0013_bisections"
+down_revision = "0010_bisections"
 branch_labels = None
 depends_on = None
 
