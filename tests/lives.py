@@ -98,7 +98,7 @@ class Canned:
     def take(self, _isa: str, _threads: int) -> Self:
         return self
 
-    def start(self) -> None:
+    def start(self, _on_tick: Callable[[str], bool]) -> None:
         pass
 
     def run(self, task: ShardTask, on_tick: Callable[[str], bool]) -> Iterator[CellResult]:

@@ -23,6 +23,8 @@ from noisefloor.store.session import open_engine, reading
 
 # no part of a job's life: tests/store/test_move.py kills it
 OF_A_MOVE = ("move.before_commit", "move.after_commit")
+# nor is this: tests/acceptance/test_stop.py kills it
+OF_A_STOP = ("release_delivery.before_commit", "release_delivery.after_commit")
 
 
 class Lives:
@@ -92,7 +94,7 @@ def lives(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_life_comes_by_every_point() -> None:
-    assert sorted([*POINTS, *OF_A_MOVE]) == sorted(KNOWN)
+    assert sorted([*POINTS, *OF_A_MOVE, *OF_A_STOP]) == sorted(KNOWN)
 
 
 @pytest.mark.parametrize("point", POINTS)

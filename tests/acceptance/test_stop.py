@@ -129,11 +129,24 @@ def hanging() -> Iterator[tuple[str, threading.Event]]:
             connection.close()
 
 
+@pytest.mark.parametrize(
+    ("failpoint", "code", "left"),
+    [
+        ("", 0, ("pending", 0, True)),
+        ("release_delivery.before_commit=kill", -signal.SIGKILL, ("pending", 1, False)),
+        ("release_delivery.after_commit=kill", -signal.SIGKILL, ("pending", 0, True)),
+    ],
+)
 def test_a_receiver_that_hangs_gets_its_delivery_from_the_next_service(
-    migrated: str, hanging: tuple[str, threading.Event]
+    migrated: str, hanging: tuple[str, threading.Event], failpoint: str, code: int, left: tuple[object, ...]
 ) -> None:
+    """Killed before it gave the delivery back, it leaves it under a lease, as every crash does."""
     url, called = hanging
-    environment = {"NOISEFLOOR_WEBHOOK_ALLOW_PRIVATE": "true", "NOISEFLOOR_DELIVERY_TIMEOUT_S": "20"}
+    environment = {
+        "NOISEFLOOR_WEBHOOK_ALLOW_PRIVATE": "true",
+        "NOISEFLOOR_DELIVERY_TIMEOUT_S": "20",
+        "NOISEFLOOR_FAILPOINTS": failpoint,
+    }
     with LiveService(migrated, verb="serve", **environment) as service:
         project = "/v1/projects/default"
         made = service.http.put(f"{project}/webhooks/chat", json={"url": url})
@@ -142,8 +155,8 @@ def test_a_receiver_that_hangs_gets_its_delivery_from_the_next_service(
         answer = service.http.post(f"{project}/results", json=pushed)
         assert answer.is_success, answer.text
         assert called.wait(STOP_S)
-    assert service.process.returncode == 0
-    assert rows(migrated, "SELECT status, tries, lease_until FROM deliveries") == [("pending", 0, None)]
+    assert service.process.returncode == code
+    assert rows(migrated, "SELECT status, tries, lease_until IS NULL FROM deliveries") == [left]
 
 
 def test_a_worker_that_stops_gives_its_cell_back_and_says_that_it_does(
