@@ -73,6 +73,14 @@ def fleet(database: str) -> Iterator[Fleet]:
         yield Fleet(service, [one, other])
 
 
+@pytest.fixture(autouse=True)
+def let_go(tmp_path: Path) -> Iterator[None]:
+    """What lingers does not outlive its test, whatever became of it."""
+    yield
+    for gate in tmp_path.iterdir():
+        gate.unlink()
+
+
 def held(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
     """A job of one shard and one cell a model."""
     data = {"calibration": {"shape": [8, 4]}, "evaluation": {"shape": [2, 4]}}
@@ -127,8 +135,8 @@ def test_a_worker_that_is_done_with_a_nightlys_shard_takes_the_gate_next(
     for path in gates[:2]:  # whichever of the two workers is done first takes the gate's only shard
         path.unlink()
     while fleet.seen(gate["id"])["status"] != "done":
-        running = fleet.seen(nightly)["progress"]["running"]
-        both_on_the_nightly = fleet.seen(nightly)["progress"]["ended"] == 2 and len(running) == 2
+        progress = fleet.seen(nightly)["progress"]
+        both_on_the_nightly = progress["ended"] == 2 and len(progress["running"]) == 2
         assert not both_on_the_nightly or fleet.seen(gate["id"])["status"] == "done"
         time.sleep(0.05)
     fleet.service.http.post(f"/v1/projects/default/jobs/{nightly}/cancel")
