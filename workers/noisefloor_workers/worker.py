@@ -43,7 +43,10 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Threads that each keep runners of their own, and one that says that the worker is there."""
+    """Threads that each keep runners of their own, and one that says that the worker is there.
+
+    `runners` makes what a slot measures with; `lease_s` is how long a shard is its own without a heartbeat.
+    """
 
     def __init__(
         self,
@@ -55,11 +58,14 @@ class Worker:
         ask: Callable[[], Capabilities],
         checkout: Sequence[str] = (),
         stopping: threading.Event | None = None,
+        runners: Callable[[], Runners] = Runners,
+        lease_s: float = LEASE_S,
     ) -> None:
         """`checkout`: the command that checks out the commit of a job before it is measured."""
         self._checkout = checkout
         self._engine, self._dispatch, self._news = engine, dispatch, news
         self._settings, self._ask = settings, ask
+        self._runners, self._lease_s = runners, lease_s
         self._stopping = stopping or threading.Event()
         self._known, self._gone = threading.Event(), threading.Event()
         self._started_at = datetime.now(UTC)
@@ -112,7 +118,7 @@ class Worker:
             )
 
     def _serve(self, name: str) -> None:
-        with Runners() as runners:
+        with self._runners() as runners:
             try:
                 runners.take("native", 1).start(lambda _progress: not self._stopping.is_set())
             except RunnerUnavailable:
@@ -121,7 +127,7 @@ class Worker:
             while not self._stopping.is_set():
                 try:
                     with writing(self._engine, "claim") as session:
-                        held = claim(session, name, self._capabilities)
+                        held = claim(session, name, self._capabilities, self._lease_s)
                     if held is None:
                         self._news.wait(IDLE_S)
                     else:

@@ -16,7 +16,7 @@ LEASE_S = 10.0
 MAX_TRIES = 3
 
 
-def claim_next(session: Session, worker: str, takes: Capabilities) -> Shard | None:
+def claim_next(session: Session, worker: str, takes: Capabilities, lease_s: float) -> Shard | None:
     """Take the next queued shard that has something for the worker, under a new fencing token.
 
     The most urgent goes first; of those alike, one of the project with the fewest in hand, then of the one
@@ -39,7 +39,7 @@ def claim_next(session: Session, worker: str, takes: Capabilities) -> Shard | No
                 status=RUNNING,
                 attempt=Shard.attempt + 1,
                 tries=Shard.tries + 1,
-                lease_until=database_now() + LEASE_S,
+                lease_until=database_now() + lease_s,
                 claimed_at=database_now(),
                 worker=worker,
                 progress=None,
@@ -116,12 +116,14 @@ def _offered(session: Session, takes: Capabilities) -> list[str]:
     ]
 
 
-def heartbeat(session: Session, shard_id: str, attempt: int, progress: str | None) -> bool | None:
+def heartbeat(
+    session: Session, shard_id: str, attempt: int, progress: str | None, lease_s: float
+) -> bool | None:
     """Extend the lease; says whether the job is to be cancelled, or None when the lease is lost."""
     held = session.scalar(
         update(Shard)
         .where(Shard.id == shard_id, Shard.attempt == attempt, Shard.status == RUNNING)
-        .values(lease_until=database_now() + LEASE_S, progress=progress)
+        .values(lease_until=database_now() + lease_s, progress=progress)
         .returning(Shard.job_id)
     )
     return None if held is None else session.scalar(select(Job.cancel_requested).where(Job.id == held))

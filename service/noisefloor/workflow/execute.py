@@ -36,22 +36,27 @@ class Claim(Value):
     cells: tuple[CellTask, ...]
     limits: Limits
     analysis: Analysis
+    lease_s: float = shards.LEASE_S
 
 
-def claim(session: Session, worker: str, takes: Capabilities) -> Claim | None:
+def claim(
+    session: Session, worker: str, takes: Capabilities, lease_s: float = shards.LEASE_S
+) -> Claim | None:
     """Take the next shard, with the cells of it that have not ended and that the worker can run."""
     sweep(session)
-    while (shard := shards.claim_next(session, worker, takes)) is not None:
+    while (shard := shards.claim_next(session, worker, takes, lease_s)) is not None:
         jobs.mark_running(session, shard.job_id)
         conditions = jobs.conditions(session, shard.job_id)
         if not conditions.cancel_requested:
-            return _claim(session, shard, takes, conditions)
+            return _claim(session, shard, takes, conditions, lease_s)
         # the cancel met this shard while another was claiming it, and was not heard
         _end(session, shard, CellStatus.CANCELLED, "cancelled before it ran")
     return None
 
 
-def _claim(session: Session, shard: Shard, takes: Capabilities, conditions: jobs.Conditions) -> Claim:
+def _claim(
+    session: Session, shard: Shard, takes: Capabilities, conditions: jobs.Conditions, lease_s: float
+) -> Claim:
     mine = [
         cell
         for cell in cells.pending(session, shard.id)
@@ -73,13 +78,14 @@ def _claim(session: Session, shard: Shard, takes: Capabilities, conditions: jobs
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in mine],
             "limits": conditions.limits,
             "analysis": conditions.analysis,
+            "lease_s": lease_s,
         }
     )
 
 
 def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:
     """Keep the lease. Says whether the job is to be cancelled, or None when the lease is lost."""
-    return shards.heartbeat(session, held.shard_id, held.attempt, progress[:PROGRESS_LENGTH])
+    return shards.heartbeat(session, held.shard_id, held.attempt, progress[:PROGRESS_LENGTH], held.lease_s)
 
 
 def give_back(session: Session, held: Claim, dispatch: Dispatch) -> None:
