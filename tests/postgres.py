@@ -49,7 +49,7 @@ class PostgresServer:
             "-c",
             f"unix_socket_directories={self._folder}",
         ]
-        with (self._folder / "log").open("wb") as log:
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [self._binaries / "bin" / "postgres", "-D", data, "-p", str(self.port), *options],
                 stdout=log,
@@ -77,6 +77,11 @@ class PostgresServer:
         """The folder of pg_dump and its friends, of the server's version."""
         return self._binaries / "bin"
 
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self._folder / "log"
+
     def url(self, database: str) -> str:
         """A database's address."""
         return f"postgresql://noisefloor@127.0.0.1:{self.port}/{database}"
@@ -86,6 +91,14 @@ class PostgresServer:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
         return self.url(database)
+
+    def ask_password(self, role: str, password: str) -> None:
+        """Make a role that has to give its password; all others are trusted."""
+        rules = self._folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+            connection.execute("SELECT pg_reload_conf()")
 
     def _make_reachable(self, user: str) -> None:
         """Another user can neither read our home nor write our folders: it gets copies of its own."""
@@ -115,7 +128,7 @@ class PostgresServer:
                 psycopg.connect(self.url("postgres")).close()
             except psycopg.OperationalError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
-                    raise RuntimeError((self._folder / "log").read_text()) from None
+                    raise RuntimeError(self.log.read_text()) from None
                 time.sleep(0.05)
             else:
                 return

@@ -159,13 +159,66 @@ def test_a_job_that_asks_for_another_torch_waits_for_it(service: LiveService, da
         )
 
 
-def test_a_worker_on_sqlite_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    refused = subprocess.run(
-        [sys.executable, "-m", "noisefloor.cli", "worker", "--database", f"sqlite:///{tmp_path}/a.db"],
+def test_a_worker_whose_clock_is_off_says_so_and_measures(service: LiveService, database: str) -> None:
+    skewed = (
+        "import time_machine as t; from datetime import *; from noisefloor.cli.main import run;"
+        "t.travel(datetime.now(UTC) + timedelta(hours=1), tick=True).start(); run()"
+    )
+    command = [sys.executable, "-c", skewed, "worker", "--database", database]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert re.search(r"clock is 3[56]\d\d s ahead of the database's", process.stderr.readline())
+            assert service.wait(service.submit(job())["id"])["verdict"] == "pass"
+            (here,) = workers(service).values()
+            assert here["capabilities"]["clock_off_s"] == pytest.approx(3600, abs=60)
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
+def refused_worker(database: str, *arguments: str, **environment: str) -> str:
+    """What a worker says that cannot work; it ends at once."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "noisefloor.cli", "worker", "--database", database, *arguments],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
-    assert refused.returncode == 2
-    assert "postgresql://" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    return ended.stderr
+
+
+def test_a_worker_on_sqlite_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    assert "postgresql://" in refused_worker(f"sqlite:///{tmp_path}/a.db")
+
+
+def test_a_worker_without_the_engine_that_it_is_to_take_is_refused(database: str) -> None:
+    said = refused_worker(database, "--engine", "inductor", CXX="no-such-compiler")
+    assert "engine = 'inductor': this machine has: " in said
+
+
+def test_a_worker_whose_torch_cannot_be_imported_is_refused(database: str, tmp_path: Path) -> None:
+    broken = tmp_path / "torch"
+    broken.mkdir()
+    (broken / "__init__.py").write_text("raise ImportError('libtorch.so is damaged')")
+    said = refused_worker(database, PYTHONPATH=str(tmp_path))
+    assert "this machine cannot say what it can measure: ImportError: libtorch.so is damaged" in said
+
+
+def test_a_worker_with_the_wrong_password_is_refused(database: str, postgres_server: PostgresServer) -> None:
+    postgres_server.ask_password("careful", "right")
+    engine = open_engine(database.replace("//noisefloor@", "//careful:right@"))
+    with engine.connect():
+        pass
+    engine.dispose()
+    said = refused_worker(database.replace("//noisefloor@", "//careful:wrong@"))
+    assert 'password authentication failed for user "careful"' in said
+    assert "wrong@" not in said
+
+
+def test_a_worker_without_its_database_is_refused() -> None:
+    assert "Connection refused" in refused_worker("postgresql://nobody@127.0.0.1:9/none")

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -21,7 +20,7 @@ from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.dispatch.port import Dispatch, News
 from noisefloor.errors import StaleTokenError
 from noisefloor.settings import Settings
-from noisefloor.store import workers
+from noisefloor.store import clock, workers
 from noisefloor.store.session import NoAnswer, writing
 from noisefloor.store.shards import LEASE_S
 from noisefloor.workflow.execute import Claim, claim, give_back, heartbeat
@@ -68,7 +67,7 @@ class Worker:
         self._runners, self._lease_s = runners, lease_s
         self._stopping = stopping or threading.Event()
         self._known, self._gone = threading.Event(), threading.Event()
-        self._started_at = datetime.now(UTC)
+        self._started_at = clock.now()
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._slots = [
             threading.Thread(target=self._serve, args=(f"{self.name}:{slot}",), name=f"slot-{slot}")
@@ -111,7 +110,7 @@ class Worker:
             workers.announce(
                 session,
                 name=self.name,
-                capabilities=self._capabilities,
+                capabilities=self._capabilities.replace(clock_off_s=round(clock.off_s(), 3)),
                 slots=len(self._slots),
                 state=state,
                 started_at=self._started_at,
@@ -135,6 +134,9 @@ class Worker:
                             self._work(held, runners)
                 except StaleTokenError as error:
                     log.warning("%s", error.detail)
+                except NoAnswer as error:
+                    log.warning("slot %s: the database did not answer: %s", name, error)
+                    self._stopping.wait(IDLE_S)
                 except Exception:
                     # Whatever it was, the shard's lease runs out and it is measured again; the slot goes on.
                     log.exception("slot %s", name)

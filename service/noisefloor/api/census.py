@@ -7,13 +7,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from sqlalchemy import Engine
 
 from noisefloor.contract.job import JobSpec
-from noisefloor.store import census
+from noisefloor.store import census, clock
 from noisefloor.store.census import Outbox, Waiting
 from noisefloor.store.session import reading
 from noisefloor.telemetry.metrics import LANE
@@ -69,7 +68,7 @@ class Census:
 
 
 def _queue(waiting: Sequence[Waiting]) -> Iterator[Metric]:
-    now, labels = datetime.now(UTC), (*LANE, "priority")
+    now, labels = clock.now(), (*LANE, "priority")
     cells: Counter[tuple[str, ...]] = Counter()
     oldest_s: dict[tuple[str, ...], float] = {}
     for one in waiting:

@@ -1,7 +1,6 @@
 """Gates: may a commit pass."""
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -11,7 +10,7 @@ from noisefloor.contract.base import Identifier
 from noisefloor.contract.gate import GateRequest, GateView
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import NotFoundError
-from noisefloor.store import gates
+from noisefloor.store import clock, gates
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.gates import answer, open_gate
 
@@ -26,7 +25,7 @@ def post_gate(project: ProjectName, asked: GateRequest, to: ServiceDep, response
     with writing(to.engine, "gate") as session:
         gate = open_gate(session, project, asked)
         response.headers["Location"] = f"/v1/projects/{project}/gates/{gate.id}"
-        return answer(session, gate, datetime.now(UTC))
+        return answer(session, gate, clock.now())
 
 
 @router.get("/{gate_id}")
@@ -50,4 +49,4 @@ def _view(to: Service, project: str, gate_id: str) -> GateView:
         gate = gates.find(session, project, gate_id)
         if gate is None:
             raise NotFoundError(f"project {project!r} has no gate {gate_id}")
-        return answer(session, gate, datetime.now(UTC))
+        return answer(session, gate, clock.now())

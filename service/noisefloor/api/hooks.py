@@ -1,6 +1,5 @@
 """Webhooks from GitHub and GitLab: they bring their own signature, and no bearer token."""
 
-import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from noisefloor.contract.suite import HookAnswer
 from noisefloor.errors import BadSignatureError, MalformedBodyError, NotAllowedError
 from noisefloor.identity import digest
 from noisefloor.problems import invalid_request
+from noisefloor.store import clock
 from noisefloor.store.session import writing
 from noisefloor.workflow.hook import receive
 
@@ -78,7 +78,7 @@ def gitlab_hook(
         timestamp=webhook_timestamp,
         header=webhook_signature,
         keys=keys,
-        now_s=time.time(),
+        now_s=clock.now_s(),
     )
     tokens = [secret for secret in secrets if not secret.startswith(SECRET_PREFIX)]
     if not signed and not is_token(x_gitlab_token, tokens):

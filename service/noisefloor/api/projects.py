@@ -1,14 +1,12 @@
 """What a project decides for itself."""
 
-from datetime import UTC, datetime
-
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from noisefloor.api.dependencies import ProjectName, ServiceDep
 from noisefloor.contract.project import ProjectSettings, Retention
 from noisefloor.errors import NotFoundError
-from noisefloor.store import jobs, projects
+from noisefloor.store import clock, jobs, projects
 from noisefloor.store.session import reading, writing
 
 router = APIRouter(prefix="/v1/projects/{project}", tags=["projects"])
@@ -26,7 +24,7 @@ def get_settings(project: ProjectName, to: ServiceDep) -> ProjectSettings:
 def put_settings(project: ProjectName, given: ProjectSettings, to: ServiceDep) -> ProjectSettings:
     """Replace the project's settings; what is left out is the default."""
     with writing(to.engine, "settings") as session:
-        jobs.ensure_project(session, project, datetime.now(UTC))
+        jobs.ensure_project(session, project, clock.now())
         projects.write_settings(session, project, given)
     return given
 
@@ -43,7 +41,7 @@ def get_retention(project: ProjectName, to: ServiceDep) -> Retention:
 def put_retention(project: ProjectName, given: Retention, to: ServiceDep) -> Retention:
     """Replace it; what is left out is kept forever. The service deletes by it within the hour."""
     with writing(to.engine, "retention") as session:
-        jobs.ensure_project(session, project, datetime.now(UTC))
+        jobs.ensure_project(session, project, clock.now())
         projects.write_retention(session, project, given)
     return given
 

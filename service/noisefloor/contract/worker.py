@@ -37,6 +37,10 @@ class Capabilities(Value):
     )
     commit: Sha | None = Field(default=None, description="that its files are of")
     checks_out: bool = Field(default=False, description="it can have any commit checked out")
+    clock_off_s: float = Field(
+        default=0.0,
+        description="seconds that its clock is ahead of the database's, which alone counts",
+    )
     takes_all: bool = Field(
         default=False,
         description="the only worker there is: it also takes what it cannot run, and ends it as unsupported",

@@ -10,7 +10,6 @@ import re
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from sqlalchemy.sql.functions import GenericFunction
 
 from noisefloor.errors import MissingExtraError, SettingsError, UnavailableError
 from noisefloor.failpoints import Transaction, reach
+from noisefloor.store import clock
 
 BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
@@ -49,10 +49,13 @@ _last_stamp_us = 0
 
 
 def new_id() -> str:
-    """A new identifier: 26 hex characters that sort in the order a process made them."""
+    """A new identifier: 26 hex characters that sort in the order they were made.
+
+    Exactly so within a process; across processes as closely as each knows the database's clock.
+    """
     global _last_stamp_us  # noqa: PLW0603 - the order of ids is a fact of the process
     with _id_lock:
-        _last_stamp_us = max(_last_stamp_us + 1, time.time_ns() // 1000)
+        _last_stamp_us = max(_last_stamp_us + 1, int(clock.now_s() * 1e6))
         stamp_us = _last_stamp_us
     return f"{stamp_us:014x}{secrets.token_hex(6)}"
 
@@ -95,12 +98,14 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
         except (ImportError, NoSuchModuleError):
             raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
         event.listen(engine, "handle_error", _hide_row)
+        clock.follow(engine, database_now())
         return engine
     if url.drivername != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
         raise SettingsError(f"database {shown(url)} is not served; give sqlite:///path or postgresql://…")
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    clock.follow(engine, database_now())
     return engine
 
 

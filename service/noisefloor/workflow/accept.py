@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from noisefloor.errors import ConflictError, InvalidRequestError, NotFoundError
 from noisefloor.gate.acknowledge import by_levels, by_waivers, concerns, reopened
 from noisefloor.gate.evidence import Level, where
 from noisefloor.gate.judge import Located, conclude, measured_label
-from noisefloor.store import absences, baselines, cells, jobs, series, tables
+from noisefloor.store import absences, baselines, cells, clock, jobs, series, tables
 from noisefloor.store.session import new_id
 from noisefloor.workflow import expected
 from noisefloor.workflow.baselines import acknowledgement, commit, level_figure, marked, spent
@@ -46,7 +46,7 @@ def mark(session: Session, project: str, asked: BaselineRequest) -> tuple[tables
     Raises `NotFoundError` for a job or commit that is not there, `ConflictError` where it is not settled or
     there is nothing to accept, `InvalidRequestError` for a day that is past.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     if asked.until is not None and asked.until < now.date():
         message = f"that day is past; today is {now.date()} in UTC"
         error = FieldError(

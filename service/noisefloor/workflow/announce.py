@@ -1,7 +1,5 @@
 """Announce: a change of verdict enters the outbox in the transaction that makes it."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy.orm import Session
 
 from noisefloor.ci.event import Head
@@ -9,7 +7,7 @@ from noisefloor.contract.delivery import Announcement, DeliveryStatus
 from noisefloor.contract.job import Git
 from noisefloor.contract.suite import Suite
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store import checks, deliveries, jobs, suites, tables
+from noisefloor.store import checks, clock, deliveries, jobs, suites, tables
 from noisefloor.store.session import database_now, new_id
 
 WEBHOOK = "webhook"
@@ -35,7 +33,7 @@ def announce(session: Session, job: tables.Job) -> None:
             git = Git.model_validate(job.git)
             announcement = Announcement(
                 sequence=1,
-                at=datetime.now(UTC),
+                at=clock.now(),
                 project=job.project,
                 job=job.id,
                 suite=check.suite if check is not None else None,
@@ -53,7 +51,7 @@ def tell_check(session: Session, check: tables.Check, verdict: Verdict, message:
     """Put what a check is to show into the outbox. The caller holds the check."""
     announcement = Announcement(
         sequence=1,
-        at=datetime.now(UTC),
+        at=clock.now(),
         project=check.project,
         job=check.job_id,
         suite=check.suite,
@@ -92,7 +90,7 @@ def open_check(session: Session, row: tables.Suite, suite: Suite, head: Head) ->
             "head_at": head.at,
             "committed_at": head.committed_at,
             "installation": head.installation,
-            "created_at": datetime.now(UTC),
+            "created_at": clock.now(),
         },
         timeout_s=suite.timeout_s,
     )
@@ -185,7 +183,7 @@ def _enqueue(
             tries=0,
             attempt=0,
             due_at=database_now(),
-            created_at=datetime.now(UTC),
+            created_at=clock.now(),
         )
     )
     session.flush()

@@ -1,7 +1,6 @@
 """The steps of a bisection: each is entered in the transaction that settles the one before."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pydantic import Field, ValidationError
 from sqlalchemy.orm import Session
@@ -29,7 +28,7 @@ from noisefloor.gate.bisect import (
 from noisefloor.gate.environments import Environments
 from noisefloor.identity import environment_key
 from noisefloor.problems import invalid_request
-from noisefloor.store import bisections, cells, tables
+from noisefloor.store import bisections, cells, clock, tables
 from noisefloor.workflow.losses import only
 from noisefloor.workflow.offers import nobody_has, somebody_has
 from noisefloor.workflow.submit import enter
@@ -150,7 +149,7 @@ def _wants(session: Session, state: State, at: int) -> Wants:
 
 def conclude(row: tables.Bisection, status: BisectionStatus, message: str) -> None:
     """End a bisection, for a reason or with its answer."""
-    row.status, row.message, row.finished_at = status, message, datetime.now(UTC)
+    row.status, row.message, row.finished_at = status, message, clock.now()
 
 
 def _taken_in(session: Session, state: State, job: tables.Job) -> State:

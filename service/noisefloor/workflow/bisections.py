@@ -1,7 +1,6 @@
 """Bisections: posted, shown, ended. Their steps are entered by `workflow.bisection`."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
@@ -18,7 +17,7 @@ from noisefloor.gate.environments import Environments
 from noisefloor.history.environments import field_words
 from noisefloor.identity import canonical, digest, environment_key
 from noisefloor.settings import Settings
-from noisefloor.store import bisections, cells, jobs, shards, tables
+from noisefloor.store import bisections, cells, clock, jobs, shards, tables
 from noisefloor.store.session import new_id
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow import offers
@@ -42,7 +41,7 @@ def start(
 ) -> tables.Bisection:
     """Accept a bisection and queue its first step, or raise the error that says which field is wrong."""
     cells.hold_queue(session)
-    now = datetime.now(UTC)
+    now = clock.now()
     jobs.ensure_project(session, project, now)
     request_digest = digest(canonical(asked.model_dump(mode="json", by_alias=True)))
     if idempotency_key is not None:
@@ -187,7 +186,7 @@ def _environments(session: Session, found: Target) -> Environments:
         one = "one environment" if offered else "no environment that can measure the job"
         raise ConflictError(f"the workers that are there offer {one}: it takes two to differ")
     documents = {environment_key(one): one.model_dump(mode="json") for one in offered}
-    now = datetime.now(UTC)
+    now = clock.now()
     rows = [{"key": key, "document": one, "first_seen_at": now} for key, one in documents.items()]
     insert_missing(session, tables.Environment, rows)
     return Environments(

@@ -29,7 +29,7 @@ from noisefloor.ci.webhook import verdict_request
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import NoisefloorError, SettingsError
 from noisefloor.settings import Settings
-from noisefloor.store import checks, deliveries
+from noisefloor.store import checks, clock, deliveries
 from noisefloor.store.session import reading, writing
 from noisefloor.telemetry import logs, traces
 from noisefloor.telemetry.metrics import DELIVERIES
@@ -231,7 +231,7 @@ class Courier:
             parcel.webhook_secret,
             message,
             message_id=parcel.delivery,
-            now_s=time.time(),
+            now_s=clock.now_s(),
         )
         return outcome_of(exchange(request, timeout_s=self._settings.delivery_timeout_s, address=address))
 

@@ -1,6 +1,5 @@
 """Deliver: what is taken out of the outbox, and what becomes of it. Sending itself holds no transaction."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -18,7 +17,7 @@ from noisefloor.contract.job import Git, JobStatus
 from noisefloor.contract.suite import Provider
 from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import ConflictError, NotFoundError
-from noisefloor.store import checks, deliveries, jobs, tables
+from noisefloor.store import checks, clock, deliveries, jobs, tables
 from noisefloor.workflow.announce import WEBHOOK, tell_check
 from noisefloor.workflow.cancel import cancel
 from noisefloor.workflow.reasons import reasons
@@ -171,5 +170,5 @@ def _target(check: tables.Check) -> CheckTarget:
 
 
 def _end(row: tables.Delivery, status: DeliveryStatus, error: str | None = None) -> None:
-    row.status, row.lease_until, row.ended_at = status, None, datetime.now(UTC)
+    row.status, row.lease_until, row.ended_at = status, None, clock.now()
     row.error = error or row.error

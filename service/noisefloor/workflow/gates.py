@@ -1,7 +1,7 @@
 """Gates: the verdict of a commit over the jobs measured at it. The answer is worked out when it is read."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from noisefloor.contract.gate import GateJob, GateRequest, GateView, JobPolicy
 from noisefloor.contract.job import JobStatus
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Verdict
-from noisefloor.store import checks, jobs, tables
+from noisefloor.store import checks, clock, jobs, tables
 from noisefloor.store.session import new_id
 from noisefloor.workflow.evaluate import evaluate
 from noisefloor.workflow.policies import resolve
@@ -17,7 +17,7 @@ from noisefloor.workflow.policies import resolve
 
 def open_gate(session: Session, project: str, asked: GateRequest) -> tables.Gate:
     """Keep a question about a commit, with the policy as it is now."""
-    now = datetime.now(UTC)
+    now = clock.now()
     policy = None
     if asked.policy is not None:
         policy = resolve(session, project, asked.policy, now.date()).model_dump(mode="json")

@@ -1,7 +1,6 @@
 """Hook: what an event of a repository starts, once."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from sqlalchemy.orm import Session
@@ -13,7 +12,7 @@ from noisefloor.contract.verdict import Verdict
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import NoisefloorError
 from noisefloor.settings import Settings
-from noisefloor.store import cells, checks, jobs, shards, suites, tables
+from noisefloor.store import cells, checks, clock, jobs, shards, suites, tables
 from noisefloor.workflow.announce import open_check, tell_check
 from noisefloor.workflow.cancel import cancel
 from noisefloor.workflow.submit import submit
@@ -37,7 +36,7 @@ def receive(
         provider=event.provider,
         delivery=delivery,
         digest=digest,
-        received_at=datetime.now(UTC),
+        received_at=clock.now(),
     )
     if not new:
         return HookAnswer(outcome="replayed", reason="this delivery was received before")

@@ -1,7 +1,7 @@
 """Import: measurements that were exported elsewhere. Doing it twice changes nothing."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,7 +12,7 @@ from noisefloor.contract.job import CellStatus, Limits
 from noisefloor.contract.record import Imported, Record
 from noisefloor.errors import ConflictError
 from noisefloor.identity import cell_identity, cell_key, derived_id, environment_key
-from noisefloor.store import jobs, records, shards, tables
+from noisefloor.store import clock, jobs, records, shards, tables
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow.record import measurement_row, series_row
 
@@ -25,7 +25,7 @@ def import_records(session: Session, project: str, given: Sequence[Record]) -> I
     Rows of another project are kept under ids that follow from theirs. Raises `ConflictError` where ids of
     rows are those of something else.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     jobs.ensure_project(session, project, now)
     jobs.lock_project(session, project)
     rows = [_moved(record, project) if record.project != project else record for record in given]

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from noisefloor.contract.project import Pruned, Retention
-from noisefloor.store import jobs, projects
+from noisefloor.store import clock, jobs, projects
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.retain import prune, tidy
 
@@ -71,7 +71,7 @@ class Keeper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.sweep(datetime.now(UTC))
+                self.sweep(clock.now())
             except SQLAlchemyError:
                 log.exception("the sweep of old results failed; it is tried again in an hour")
             self._stopping.wait(SWEEP_S)

@@ -1,6 +1,6 @@
 """Stored policies: a version for each change, and what one would have done to jobs of the past."""
 
-from datetime import UTC, date, datetime
+from datetime import date
 
 from sqlalchemy.orm import Session
 
@@ -9,7 +9,7 @@ from noisefloor.contract.policy import Policy, PolicyOrName
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.verdict import LETS_THROUGH, Verdict
 from noisefloor.errors import InvalidRequestError, NotFoundError
-from noisefloor.store import jobs, policies, tables
+from noisefloor.store import clock, jobs, policies, tables
 from noisefloor.workflow.evaluate import evaluate
 
 NAMES_SHOWN = 20
@@ -22,7 +22,7 @@ def put(session: Session, project: str, name: str, policy: Policy) -> tuple[tabl
     """
     if policy.name not in {None, name}:
         raise _invalid("name", f"the address says {name!r}", policy.name, [name])
-    now = datetime.now(UTC)
+    now = clock.now()
     jobs.ensure_project(session, project, now)
     jobs.lock_project(session, project)  # two puts at once are two versions
     document = policy.replace(name=name).model_dump(mode="json")

@@ -1,6 +1,5 @@
 """Record: a cell's result, its series and environment, and what follows from the last of them."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -13,7 +12,7 @@ from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.errors import NotFoundError, StaleTokenError
 from noisefloor.identity import environment_key, series_identity, series_key
-from noisefloor.store import cells, jobs, shards, tables
+from noisefloor.store import cells, clock, jobs, shards, tables
 from noisefloor.store.session import new_id
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow.settle import settle_if_ended
@@ -41,7 +40,7 @@ def write(session: Session, project: str, cell: tables.Cell, result: CellResult)
     if result.environment is not None:
         key = environment_key(result.environment)
         document = result.environment.model_dump(mode="json")
-        row = {"key": key, "document": document, "first_seen_at": datetime.now(UTC)}
+        row = {"key": key, "document": document, "first_seen_at": clock.now()}
         with session.no_autoflush:  # the cell is written once, when all of it is known
             insert_missing(session, tables.Environment, [row])
         cell.environment_key = key
@@ -110,7 +109,7 @@ def _conformance(cell: tables.Cell, found: Conformance, environment: Environment
         isa=found.isa,
         mode=cell.scheme["mode"],
         torch=environment.torch,
-        recorded_at=datetime.now(UTC),
+        recorded_at=clock.now(),
         document=found.model_dump(mode="json"),
     )
 

@@ -1,13 +1,12 @@
 """Settle: when the last cell of a job has ended, the verdict is written in the same transaction."""
 
 import logging
-from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.job import CellStatus, JobStatus
 from noisefloor.contract.verdict import Finding
-from noisefloor.store import absences, cells, jobs, tables
+from noisefloor.store import absences, cells, clock, jobs, tables
 from noisefloor.store.session import new_id
 from noisefloor.telemetry import logs, traces
 from noisefloor.workflow.announce import tell_again
@@ -29,7 +28,7 @@ def settle_if_ended(session: Session, job_id: str) -> None:
 
 def _settle(session: Session, job_id: str) -> None:
     job = jobs.lock(session, job_id)
-    now = datetime.now(UTC)
+    now = clock.now()
     with traces.span("judge", job_id):
         evaluation = evaluate(session, job, policy_of(job).policy, now.date())
     _write_findings(session, job, evaluation)

@@ -3,7 +3,6 @@
 import difflib
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import event, insert
@@ -29,7 +28,7 @@ from noisefloor.errors import (
 )
 from noisefloor.identity import canonical, cell_identity, cell_key, digest
 from noisefloor.settings import Settings
-from noisefloor.store import cells, jobs, shards, suites
+from noisefloor.store import cells, clock, jobs, shards, suites
 from noisefloor.store.session import new_id
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Shard
 from noisefloor.telemetry import logs, traces
@@ -69,7 +68,7 @@ def once(session: Session, *, project: str, key: str | None, request: Value, act
 
     Raises `IdempotencyConflictError` where the key came with another request.
     """
-    now = datetime.now(UTC)
+    now = clock.now()
     jobs.ensure_project(session, project, now)
     if key is None:
         return act()
@@ -100,7 +99,7 @@ def enter(
     """
     if spec.suite is not None and suites.find(session, project, spec.suite) is None:
         raise invalid("suite", f"project {project!r} has no suite {spec.suite!r}", spec.suite, None)
-    now = datetime.now(UTC)
+    now = clock.now()
     policy = resolve(session, project, spec.policy, now.date())
     job = Job(
         id=new_id(),

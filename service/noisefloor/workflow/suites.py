@@ -1,14 +1,12 @@
 """Suites: kept, shown, and refused where their job would be."""
 
-from datetime import UTC, datetime
-
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.suite import Suite, SuiteView
 from noisefloor.errors import NoisefloorError
 from noisefloor.settings import Settings
-from noisefloor.store import jobs, suites, tables
+from noisefloor.store import clock, jobs, suites, tables
 from noisefloor.workflow.submit import check
 
 
@@ -19,7 +17,7 @@ def put_suite(session: Session, *, project: str, name: str, suite: Suite, settin
             check(suite.job, project=project, settings=settings)
         except NoisefloorError as error:
             raise type(error)(error.detail, [_below_job(field) for field in error.errors]) from None
-    now = datetime.now(UTC)
+    now = clock.now()
     jobs.ensure_project(session, project, now)
     row = suites.find(session, project, name) or tables.Suite(project=project, name=name)
     row.provider, row.repository = suite.provider, suite.repository.lower()

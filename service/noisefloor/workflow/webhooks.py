@@ -2,7 +2,6 @@
 
 import base64
 import secrets
-from datetime import UTC, datetime
 
 from sqlalchemy.orm import Session
 
@@ -12,7 +11,7 @@ from noisefloor.contract.delivery import Webhook, WebhookView
 from noisefloor.contract.resources import FieldError
 from noisefloor.errors import InvalidRequestError, NotAllowedError
 from noisefloor.settings import Settings
-from noisefloor.store import deliveries, jobs, tables
+from noisefloor.store import clock, deliveries, jobs, tables
 
 KEY_BYTES = 32
 
@@ -25,7 +24,7 @@ def put_webhook(
     given = webhook.secret.get_secret_value() if webhook.secret is not None else None
     if given is not None:
         _check_secret(given)
-    jobs.ensure_project(session, project, datetime.now(UTC))
+    jobs.ensure_project(session, project, clock.now())
     row = deliveries.webhook(session, project, name)
     known = row.secret if row is not None else None
     secret = given or known or SECRET_PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()

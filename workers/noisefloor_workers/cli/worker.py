@@ -16,14 +16,15 @@ from noisefloor.cli.serve import Database, address, dispatch_for, listen, observ
 from noisefloor.cli.stopping import on_stop
 from noisefloor.contract.job import Sha
 from noisefloor.contract.worker import Capabilities
-from noisefloor.errors import InvalidRequestError, SettingsError
-from noisefloor.store import schema
+from noisefloor.errors import InvalidRequestError, SettingsError, UnavailableError
+from noisefloor.store import clock, schema
 from noisefloor.store.session import open_engine
 from noisefloor.telemetry import traces
 from noisefloor_workers.lanes.capabilities import probe
 from noisefloor_workers.worker import Worker, news_for
 
 POLL_S = 0.1
+CLOCK_OFF_S = 2.0  # worth a word
 
 
 def worker(
@@ -76,6 +77,7 @@ def worker(
     on_stop(told.append if metrics_port is None else http.stop, within_s=given.stop_s)
     schema.require_usable(tables)
     takes = _narrowed(probe(), engine, isa).replace(**offers)
+    _say_if_clock_is_off(clock.off_s())
     news = news_for(tables, dispatch, takes.devices)
     with (
         nullcontext() if metrics_port is None else listen(given) as listener,
@@ -126,6 +128,14 @@ def _command(checkout: str | None, slots: int) -> list[str]:
     return command
 
 
+def _say_if_clock_is_off(off_s: float) -> None:
+    if abs(off_s) >= CLOCK_OFF_S:
+        where = "ahead of" if off_s > 0 else "behind"
+        tell(
+            f"this machine's clock is {abs(off_s):.0f} s {where} the database's, which alone counts: going on"
+        )
+
+
 def _narrowed(has: Capabilities, engines: list[str] | None, isas: list[str] | None) -> Capabilities:
     for name, asked, accepted in (
         ("engine", engines, has.engines),
@@ -134,4 +144,6 @@ def _narrowed(has: Capabilities, engines: list[str] | None, isas: list[str] | No
         wrong = [one for one in asked or () if one not in accepted]
         if wrong:
             raise InvalidRequestError(f"{name} = {wrong[0]!r}: this machine has: {', '.join(accepted)}")
+    if not has.engines:
+        raise UnavailableError("this machine has no engine to measure with: its torch was built without any")
     return has.replace(engines=tuple(engines or has.engines), isas=tuple(isas or has.isas))
