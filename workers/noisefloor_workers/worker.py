@@ -234,7 +234,7 @@ class Lease:
                 time.sleep(RETRY_S)
 
     def _bear(self, error: Exception) -> None:
-        if time.monotonic() - self._kept_s > LEASE_S:
+        if time.monotonic() - self._kept_s > self._held.lease_s:
             raise error
         log.warning("shard %s: the database did not answer: %s", self._held.shard_id, error)
 

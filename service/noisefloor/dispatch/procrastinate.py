@@ -27,6 +27,7 @@ from noisefloor.store import shards
 TASK = "noisefloor.shard"
 RECONNECT_S = 1.0
 STOP_S = 10.0
+CONNECTIONS = 2  # a fleet shares what the database allows; one more listens
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class ProcrastinateNews(Bell):
     def __init__(self, engine: Engine, *, queues: Sequence[str]) -> None:
         super().__init__()
         conninfo = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        self._app = App(connector=PsycopgConnector(conninfo=conninfo))
+        self._app = App(connector=PsycopgConnector(conninfo=conninfo, min_size=1, max_size=CONNECTIONS))
         self._app.task(name=TASK)(self._heard)
         self._queues = queues
         self._stopping = threading.Event()
