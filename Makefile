@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo up test lint bench support clean
+.PHONY: help demo up test soak stop lint bench support clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -24,6 +24,18 @@ up: $(INSTALLED) ## Start the service with a local worker on SQLite, and leave i
 
 test: lint ## Lint, then pass the tests on SQLite and on PostgreSQL
 	$(BIN)/pytest
+
+N ?= 10000
+DATABASE ?= sqlite
+GAP ?= 0.5
+KERNELS ?= plain
+SKEW ?= 0
+soak: $(INSTALLED) ## Measure N cells on DATABASE under random SIGKILL; KERNELS=real, SKEW=3600
+	$(BIN)/python -m tests.soak $(N) --database $(DATABASE) --gap $(GAP) --kernels $(KERNELS) --skew $(SKEW)
+
+stop: N = 1000
+stop: $(INSTALLED) ## Stop N workers past their lease, wake them, and count what they write late
+	$(BIN)/python -m tests.soak $(N) --database $(DATABASE) --stop --lease 2
 
 lint: $(INSTALLED) ## Style, types, and who may import whom
 	$(BIN)/ruff check

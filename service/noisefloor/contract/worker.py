@@ -39,7 +39,7 @@ class Capabilities(Value):
     checks_out: bool = Field(default=False, description="it can have any commit checked out")
     clock_off_s: float = Field(
         default=0.0,
-        description="seconds that its clock is ahead of the database's, which alone counts",
+        description="seconds by which its clock is ahead of the database's, which alone counts",
     )
     takes_all: bool = Field(
         default=False,
