@@ -24,6 +24,7 @@ from noisefloor.api.app import create_app
 from noisefloor.cli import main
 from noisefloor.cli.options import settings
 from noisefloor.cli.serve import announce, dispatch_for, listen, opened, server
+from noisefloor.cli.stopping import on_stop
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
 from noisefloor.store.shards import LEASE_S
@@ -71,11 +72,12 @@ def plain_up(
 ) -> None:
     """`noisefloor up`, but for what it measures with."""
     given = settings(database=database, port=port, slots=slots)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with opened(given) as engine, listen(given) as listener:
         schema.upgrade(engine)
         dispatch = dispatch_for(engine)
-        http = server(given, create_app(settings=given, engine=engine, dispatch=dispatch))
+        app = create_app(settings=given, engine=engine, dispatch=dispatch)
+        http = server(given, app)
+        on_stop(http.stop, within_s=given.stop_s)
         announce(given, listener)
         with Worker(
             engine=engine,
@@ -83,6 +85,7 @@ def plain_up(
             news=news_for(engine, dispatch, ("cpu",)),
             settings=given,
             ask=lambda: CAPABILITIES.replace(takes_all=True),
+            stopping=app.state.service.stopping,
             runners=partial(Runners, make),
             lease_s=lease_s,
         ):

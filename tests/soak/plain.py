@@ -29,7 +29,7 @@ from noisefloor_workers.runner.supervisor import OnTick, Runner, RunnerUnavailab
 
 ENGINES = ("qnnpack", "onednn", "x86", "fbgemm")
 CAPABILITIES = Capabilities(
-    engines=ENGINES, isas=("native",), threads=2, memory_gib=8, machine="x86_64", torch=ENVIRONMENT.torch
+    engines=ENGINES, isas=("native",), threads=2, memory_gib=64, machine="x86_64", torch=ENVIRONMENT.torch
 )
 SAMPLES = 64
 TICK_S = 1.0
@@ -74,7 +74,7 @@ def sums_of(subject: Subject, lane: Lane) -> Sums:
 class PlainRunner(Runner):
     """Runs each shard in a child forked from the worker, which dies with it."""
 
-    def start(self) -> None:
+    def start(self, on_tick: OnTick = lambda _progress: True) -> None:
         """Nothing has to be imported."""
 
     def run(self, task: ShardTask, on_tick: OnTick) -> Generator[CellResult]:
