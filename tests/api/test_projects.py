@@ -71,7 +71,8 @@ def aged(api: httpx.Client, engine: Engine) -> httpx.Client:
 def test_a_dry_run_says_what_would_go_and_deletes_nothing(aged: httpx.Client, database: str) -> None:
     for options, jobs_left in ((["--dry-run"], 2), ([], 1)):
         ran = CliRunner().invoke(app, ["db", "prune", "--database", database, *options])
-        assert (ran.exit_code, ran.output) == (0, "demo: layers of 0 cells, 1 jobs\n"), ran.exception
+        assert ran.exit_code == 0, ran.exception
+        assert ran.output.startswith("demo: layers of 0 cells, 1 jobs\n")
         assert len(aged.get(f"{PROJECT}/jobs").json()["items"]) == jobs_left
 
 

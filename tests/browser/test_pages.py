@@ -167,7 +167,7 @@ def test_a_failing_job_says_what_how_much_where_and_how_to_reproduce_it(
         assert f"{90 - fake['figure']['value']:.3f} dB below" in text
         assert "The same as for the result before" in text
         assert "torch" in text
-        assert concern.locator("pre.command").inner_text() == cell["repro"]
+        assert concern.get_by_label("Command that reproduces").inner_text() == cell["repro"]
 
 
 def test_a_failing_job_leads_to_the_layers_of_its_cell(
