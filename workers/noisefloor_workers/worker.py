@@ -120,8 +120,8 @@ class Worker:
         with self._runners() as runners:
             try:
                 runners.take("native", 1).start(lambda _progress: not self._stopping.is_set())
-            except RunnerUnavailable:
-                log.exception("slot %s: shards will end with this reason", name)
+            except Exception:  # the first shard tries again, and ends with the reason
+                log.exception("slot %s: its runner cannot be started ahead", name)
             self._known.wait()
             while not self._stopping.is_set():
                 try:
