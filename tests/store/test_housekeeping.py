@@ -166,6 +166,15 @@ def test_an_environment_goes_with_its_last_cell(engine: Engine, settings: Settin
     assert left(engine, 9, tables.Environment.key) == [keys[second]]
 
 
+def test_an_environment_that_a_shard_waits_for_stays(engine: Engine, settings: Settings) -> None:
+    row = {"key": "e" * 32, "document": {}, "first_seen_at": NOW}
+    with writing(engine, "test") as session:
+        insert_missing(session, tables.Environment, [row])
+        submit(session, project="demo", spec=spec(), settings=settings, dispatch=LocalDispatch())
+        session.execute(update(tables.Shard).values(wants_environment=row["key"]))
+    assert left(engine, 9, tables.Environment.key) == [row["key"]]
+
+
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_an_environment_that_somebody_has_just_found_stays(engine: Engine) -> None:
     row = {"key": "e" * 32, "document": {}, "first_seen_at": NOW}
@@ -176,7 +185,7 @@ def test_an_environment_that_somebody_has_just_found_stays(engine: Engine) -> No
         with writing(engine, "test") as session:
             assert tidy(session, NOW + timedelta(days=9)) == {}
     with writing(engine, "test") as session:
-        assert tidy(session, NOW + timedelta(days=9)) == {"environments without a cell": 1}
+        assert tidy(session, NOW + timedelta(days=9)) == {"environments that nothing names": 1}
 
 
 def test_a_batch_is_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     table,
     text,
     tuple_,
+    union,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
@@ -89,7 +90,10 @@ def stale(now: datetime) -> Sequence[Stale]:
     )
     over = Delivery.status.in_((DeliveryStatus.DELIVERED, DeliveryStatus.SUPERSEDED))
     ended_at = func.coalesce(Delivery.ended_at, Delivery.created_at)
-    used = select(Cell.environment_key).where(Cell.environment_key.is_not(None))
+    used = union(
+        select(Cell.environment_key).where(Cell.environment_key.is_not(None)),
+        select(Shard.wants_environment).where(Shard.wants_environment.is_not(None)),
+    )
     found = (
         ("idempotency keys", IdempotencyKey, IdempotencyKey.created_at < before(IDEMPOTENCY_DAYS)),
         ("receipts of hooks", HookReceipt, HookReceipt.received_at < before(RECEIPT_DAYS)),
@@ -102,7 +106,7 @@ def stale(now: datetime) -> Sequence[Stale]:
         ("gates", Gate, Gate.deadline < before(GATE_DAYS)),
         ("silent workers", Worker, Worker.seen_at < database_now() - FORGOTTEN_S),
         (
-            "environments without a cell",
+            "environments that nothing names",
             Environment,
             and_(Environment.first_seen_at < before(ENVIRONMENT_DAYS), Environment.key.not_in(used)),
         ),
