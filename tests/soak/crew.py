@@ -1,5 +1,6 @@
 """The processes of a soak: started from a warm interpreter, killed at random, and started again at once."""
 
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -72,6 +73,9 @@ def plain_up(
 ) -> None:
     """`noisefloor up`, but for what it measures with."""
     given = settings(database=database, port=port, slots=slots)
+    # a child that was being forked as its worker was killed holds lock and port until it notices
+    with Path(f"{given.sqlite_path}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
     with opened(given) as engine, listen(given) as listener:
         schema.upgrade(engine)
         dispatch = dispatch_for(engine)
