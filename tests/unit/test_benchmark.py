@@ -19,7 +19,7 @@ from noisefloor.errors import InvalidRequestError
 from noisefloor.identity import canonical, series_identity, series_key
 from noisefloor.problems import invalid_request
 from noisefloor.settings import Settings
-from noisefloor.workflow.submit import check
+from noisefloor.workflow.check import check
 
 FAKE = {"name": "fake_quantize_per_channel_affine", "shape": [1, 3, 8, 8], "axis": 1}
 QUANTIZE = {"name": "quantize_per_tensor", "shape": [3, 8]}

@@ -24,7 +24,7 @@ from noisefloor.gate.judge import Judgement, judge
 from noisefloor.identity import canonical, series_identity, series_key
 from noisefloor.problems import invalid_request
 from noisefloor.settings import Settings
-from noisefloor.workflow.submit import check
+from noisefloor.workflow.check import check
 
 TODAY = date(2026, 6, 1)
 CONFORMANCE = {"flow": "conformance", "mode": "quick"}

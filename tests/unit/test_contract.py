@@ -19,7 +19,7 @@ from noisefloor.errors import NotAllowedError, SettingsError
 from noisefloor.identity import canonical
 from noisefloor.problems import invalid_request
 from noisefloor.settings import Settings
-from noisefloor.workflow.submit import check
+from noisefloor.workflow.check import check
 
 ZOO = ["multiple-ops", "multiple-ops-no-avgpool", "bert", "gpt2", "vit", "resnet", "mobilenet-v2"]
 TOKENS = {"shape": [2, 16], "distribution": "integers", "high": 128}

@@ -22,8 +22,8 @@ from noisefloor.store.session import new_id
 from noisefloor.store.upsert import insert_missing
 from noisefloor.workflow import offers
 from noisefloor.workflow.bisection import State, conclude, proceed
+from noisefloor.workflow.check import check, check_room, invalid
 from noisefloor.workflow.losses import Target, target
-from noisefloor.workflow.submit import check, check_room, invalid
 from noisefloor.workflow.waiting import waiting_for
 
 TITLE_LENGTH = 100

@@ -9,8 +9,8 @@ from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
 from noisefloor.store import absences, cells, jobs, shards
 from noisefloor.store.tables import Job
+from noisefloor.workflow.check import check, check_room
 from noisefloor.workflow.settle import settle_if_ended
-from noisefloor.workflow.submit import check, check_room
 from noisefloor.workflow.verdict import give_verdict
 
 

@@ -15,8 +15,8 @@ from noisefloor.contract.verdict import Finding, Verdict
 from noisefloor.errors import ConflictError, NotFoundError
 from noisefloor.identity import series_identity, series_key
 from noisefloor.store import bisections, jobs, series, tables
+from noisefloor.workflow.check import invalid
 from noisefloor.workflow.evaluate import figure_of, planned_cell
-from noisefloor.workflow.submit import invalid
 
 REFUSED = frozenset({Verdict.REGRESSED, Verdict.ACKNOWLEDGED})
 

@@ -14,9 +14,10 @@ from noisefloor.errors import InvalidRequestError
 from noisefloor.settings import Settings
 from noisefloor.store import cells, shards
 from noisefloor.store.tables import Job
+from noisefloor.workflow.check import check_plan
 from noisefloor.workflow.record import write
 from noisefloor.workflow.settle import settle_if_ended
-from noisefloor.workflow.submit import check_plan, enter, once
+from noisefloor.workflow.submit import enter, once
 
 ERRORS_SHOWN = 20
 # The largest float64 over the smallest is 12,640 dB.

@@ -7,7 +7,7 @@ from noisefloor.contract.suite import Suite, SuiteView
 from noisefloor.errors import NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import clock, jobs, suites, tables
-from noisefloor.workflow.submit import check
+from noisefloor.workflow.check import check
 
 
 def put_suite(session: Session, *, project: str, name: str, suite: Suite, settings: Settings) -> SuiteView:

@@ -40,7 +40,7 @@ from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.saved import judged
 from noisefloor.identity import environment_key, series_identity, series_key
 from noisefloor.settings import Settings
-from noisefloor.workflow.submit import check
+from noisefloor.workflow.check import check
 from noisefloor_workers.runner.messages import ShardTask
 from noisefloor_workers.runner.pool import Runners
 from noisefloor_workers.runner.supervisor import RunnerUnavailable
