@@ -16,7 +16,7 @@ LEASE_S = 10.0
 MAX_TRIES = 3
 
 
-def claim_next(session: Session, worker: str, takes: Capabilities, lease_s: float) -> Shard | None:
+def claim_next(session: Session, worker: str, takes: Capabilities, lease_s: float = LEASE_S) -> Shard | None:
     """Take the next queued shard that has something for the worker, under a new fencing token.
 
     The most urgent goes first; of those alike, one of the project with the fewest in hand, then of the one
