@@ -33,7 +33,7 @@ from noisefloor.contract.measurement import CellResult
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.failpoints import SENDS, arm
 from noisefloor.settings import Settings
-from noisefloor.store import deliveries, shards, tables
+from noisefloor.store import deliveries, tables
 from noisefloor.store.session import open_engine, writing
 from noisefloor.workflow.courier import Courier
 from noisefloor.workflow.keeper import Keeper
@@ -193,7 +193,13 @@ class Life:
         news = self.dispatch if isinstance(self.dispatch, LocalDispatch) else LocalDispatch()
         deadline_s = time.monotonic() + PATIENCE_S
         with worker.Worker(
-            engine=self.engine, dispatch=self.dispatch, news=news, settings=self.given, ask=lambda: TAKES_ALL
+            engine=self.engine,
+            dispatch=self.dispatch,
+            news=news,
+            settings=self.given,
+            ask=lambda: TAKES_ALL,
+            runners=Canned,  # type: ignore[arg-type]
+            lease_s=LEASE_S,
         ):
             while self.ask("GET", f"jobs/{job_id}")["status"] not in {"done", "cancelled"}:
                 assert time.monotonic() < deadline_s, "the job is stuck"
@@ -234,10 +240,9 @@ def say(**what: Any) -> None:
 
 def main(database: str, receiver: str) -> None:
     """Fork for each line, and say how what was forked ended."""
-    worker.Runners = Canned  # type: ignore[assignment,misc]
     worker.IDLE_S = POLL_S
     # as long as the only worker of a database can have it, a short lease is as good as a long one
-    shards.LEASE_S = deliveries.LEASE_S = LEASE_S
+    deliveries.LEASE_S = LEASE_S
     given = with_secrets(Settings(database=database, github_api=receiver))
     engine = open_engine(database)
     app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))

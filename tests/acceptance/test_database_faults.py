@@ -243,22 +243,20 @@ class Pausing(Canned):
 
 
 @pytest.fixture
-def runners(monkeypatch: pytest.MonkeyPatch) -> Pausing:
-    pausing = Pausing()
-    monkeypatch.setattr(worker, "Runners", lambda: pausing)
-    return pausing
-
-
-@pytest.fixture
-def working(engine: Engine, settings: Settings, api: httpx.Client, runners: Pausing) -> Iterator[Pausing]:
+def working(engine: Engine, settings: Settings, api: httpx.Client) -> Iterator[Pausing]:
     """A worker that has measured the first of two cells, and is about to record it."""
-    news = LocalDispatch()
+    runners = Pausing()
     assert post(api).status_code == 202
     with worker.Worker(
-        engine=engine, dispatch=LocalDispatch(), news=news, settings=settings, ask=lambda: TAKES_ALL
+        engine=engine,
+        dispatch=LocalDispatch(),
+        news=LocalDispatch(),
+        settings=settings,
+        ask=lambda: TAKES_ALL,
+        runners=lambda: runners,  # type: ignore[arg-type, return-value]
     ):
         try:
-            runners.paused.wait()
+            assert runners.paused.wait(PATIENCE_S)
             yield runners
         finally:
             runners.go_on.set()
