@@ -45,8 +45,8 @@ def quantized(values: list[float]) -> list[float]:
     s = (max - min) / 255 over the values and zero, z = round(-128 - min / s). Source: Jacob et al.,
     arXiv:1712.05877.
 
-    >>> quantized([-1.0, 0.0, 1.55])
-    [-1.0, 0.0, 1.55]
+    >>> quantized([-128.0, 0.4, 127.0])
+    [-128.0, 0.0, 127.0]
     """
     low, high = min(0.0, *values), max(0.0, *values)
     scale = (high - low) / 255
