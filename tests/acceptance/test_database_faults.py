@@ -1,6 +1,7 @@
 """A database that is locked, full, cut off or out of connections: 503, and all goes on once it is back."""
 
 import itertools
+import os
 import resource
 import sqlite3
 import subprocess
@@ -100,6 +101,49 @@ def test_a_locked_database_is_unavailable_to_writers_and_open_to_readers(
         require_unavailable(post(api))
         assert api.get(JOBS).json()["items"] == []
     assert post(api).status_code == 202
+    require_one_job(engine)
+
+
+@on_sqlite
+def test_a_file_that_is_damaged_under_a_service_is_unavailable(api: httpx.Client, engine: Engine) -> None:
+    assert post(api).status_code == httpx.codes.ACCEPTED
+    engine.dispose()  # the last connection to close writes the log into the file
+    file = Path(str(engine.url.database))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100] + bytes(len(whole) - 100))
+    require_unavailable(post(api, document=job()))
+    require_unavailable(api.get(JOBS))
+    engine.dispose()
+    file.write_bytes(whole)
+    assert post(api).status_code == httpx.codes.ACCEPTED
+    require_one_job(engine)
+
+
+@on_postgres
+def test_a_role_that_loses_a_right_under_a_service_is_unavailable(engine: Engine, settings: Settings) -> None:
+    role = f"role{os.urandom(4).hex()}"
+
+    def become(connection: Any, _record: object) -> None:
+        connection.execute(f"SET ROLE {role}")
+        connection.commit()
+
+    def owner(statement: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("RESET ROLE"))
+            connection.execute(text(statement))
+            connection.execute(text(f"SET ROLE {role}"))
+
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+        for kind in ("TABLES", "SEQUENCES"):
+            connection.execute(text(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {role}"))
+    engine.dispose()
+    event.listen(engine, "connect", become)
+    with serving(settings, engine) as api:
+        owner(f"REVOKE INSERT ON cells FROM {role}")
+        require_unavailable(post(api))
+        owner(f"GRANT INSERT ON cells TO {role}")
+        assert post(api).status_code == httpx.codes.ACCEPTED
     require_one_job(engine)
 
 

@@ -17,7 +17,14 @@ from typing import Any, TextIO
 
 from sqlalchemy import URL, Connection, Engine, Float, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
@@ -32,8 +39,9 @@ BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
 PASSWORDS = ("password", "sslpassword")  # libpq takes them in the query, too
 WRITES = {"noisefloor_writes": True}
-# How a database fails that is locked, full, out of connections or gone: another try may succeed.
+# How a database fails that is locked, full, out of connections, damaged or gone: another try may succeed.
 NoAnswer = (OperationalError, InterfaceError, InternalError, NoConnectionError)
+DENIED = "42501"  # SQLSTATE insufficient_privilege
 # A server that is gone without a word is noticed by what it does not acknowledge.
 PATIENCE: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
@@ -98,6 +106,7 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
         except (ImportError, NoSuchModuleError):
             raise MissingExtraError("PostgreSQL needs a driver: pip install 'noisefloor[postgres]'") from None
         event.listen(engine, "handle_error", _hide_row)
+        event.listen(engine, "handle_error", _as_no_answer)
         clock.follow(engine, database_now())
         return engine
     if url.drivername != "sqlite" or url.query or url.database in {None, "", ":memory:"}:
@@ -105,6 +114,7 @@ def open_engine(database: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Eng
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
+    event.listen(engine, "handle_error", _as_no_answer)
     clock.follow(engine, database_now())
     return engine
 
@@ -132,6 +142,15 @@ def _hide_row(context: ExceptionContext) -> None:
     for error in (context.original_exception, context.sqlalchemy_exception):
         if row and error is not None:
             error.args = tuple(str(said).replace(row, "(hidden)") for said in error.args)
+
+
+def _as_no_answer(context: ExceptionContext) -> None:
+    """Raise as `OperationalError` what drivers call otherwise: a damaged file, a right taken away."""
+    error = context.sqlalchemy_exception
+    if type(error) is DatabaseError or getattr(context.original_exception, "sqlstate", None) == DENIED:
+        raise OperationalError(
+            context.statement, None, context.original_exception, hide_parameters=True
+        ) from context.original_exception
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
