@@ -133,6 +133,71 @@ def test_a_dead_letter_is_not_replayed_over_what_was_told_later(engine: Engine) 
     assert left(engine, housekeeping.DEAD_LETTER_DAYS + 1, tables.Delivery.id) == []
 
 
+def test_checks_go_after_their_job_and_what_is_told_of_them(engine: Engine, settings: Settings) -> None:
+    def check(sha: str, **more: Any) -> str:
+        row = tables.Check(
+            **{
+                "id": new_id(),
+                "project": "demo",
+                "suite": "quick",
+                "provider": "github",
+                "repository": "a/b",
+                "sha": sha,
+                "context": "noisefloor/quick",
+                "open": False,
+                "deadline": 0.0,
+                "created_at": NOW,
+                **more,
+            }
+        )
+        session.add(row)
+        session.flush()
+        return row.id
+
+    with writing(engine, "test") as session:
+        job = measure(session, settings, LocalDispatch(), spec())
+        kept = [check("a", open=True), check("b", job_id=job.id), check("c")]
+        delivery(session, 1, DeliveryStatus.PENDING, check_id=kept[-1])
+        check("d")
+    assert len(left(engine, housekeeping.CHECK_DAYS - 1, tables.Check.id)) == 4
+    assert left(engine, housekeeping.CHECK_DAYS + 1, tables.Check.id) == kept
+    with writing(engine, "test") as session:
+        retention.delete_jobs(session, [job.id])
+    assert left(engine, housekeeping.CHECK_DAYS + 1, tables.Check.id) == [kept[0], kept[2]]
+
+
+def test_bisections_go_after_their_steps(engine: Engine, settings: Settings) -> None:
+    def bisection(**more: Any) -> str:
+        row = tables.Bisection(
+            **{
+                "id": new_id(),
+                "project": "demo",
+                "spec": {},
+                "status": "found",
+                "message": "",
+                "state": {},
+                "request_digest": "0" * 32,
+                "created_at": NOW,
+                "finished_at": NOW,
+                **more,
+            }
+        )
+        session.add(row)
+        session.flush()
+        return row.id
+
+    with writing(engine, "test") as session:
+        step = measure(session, settings, LocalDispatch(), spec())
+        kept = [bisection(status="running", finished_at=None), bisection()]
+        step.bisection_id = kept[1]
+        bisection()
+    assert len(left(engine, housekeeping.BISECTION_DAYS - 1, tables.Bisection.id)) == 3
+    assert left(engine, housekeeping.BISECTION_DAYS + 1, tables.Bisection.id) == kept
+    with writing(engine, "test") as session:
+        retention.delete_jobs(session, [step.id])
+    assert left(engine, housekeeping.BISECTION_DAYS + 1, tables.Bisection.id) == kept[:1]
+
+
 def test_workers_that_fell_silent_are_forgotten_without_another_to_notice(engine: Engine) -> None:
     with writing(engine, "test") as session:
         for name in ("alive", "dead"):

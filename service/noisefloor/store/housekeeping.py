@@ -30,12 +30,15 @@ from noisefloor.store.session import database_now
 from noisefloor.store.shards import QUEUED
 from noisefloor.store.tables import (
     Base,
+    Bisection,
     Cell,
+    Check,
     Delivery,
     Environment,
     Gate,
     HookReceipt,
     IdempotencyKey,
+    Job,
     Shard,
     Worker,
 )
@@ -46,6 +49,8 @@ RECEIPT_DAYS = 90  # GitHub delivers again what is 3 days old at most, GitLab a 
 DELIVERED_DAYS = 30
 DEAD_LETTER_DAYS = 90
 GATE_DAYS = 90  # since its deadline
+CHECK_DAYS = 90
+BISECTION_DAYS = 90
 ENVIRONMENT_DAYS = 1
 
 STALLED_S = 60.0  # Procrastinate's workers are seen each ten seconds
@@ -90,6 +95,8 @@ def stale(now: datetime) -> Sequence[Stale]:
     )
     over = Delivery.status.in_((DeliveryStatus.DELIVERED, DeliveryStatus.SUPERSEDED))
     ended_at = func.coalesce(Delivery.ended_at, Delivery.created_at)
+    told = exists().where(Delivery.check_id == Check.id)
+    steps = exists().where(Job.bisection_id == Bisection.id)
     used = union(
         select(Cell.environment_key).where(Cell.environment_key.is_not(None)),
         select(Shard.wants_environment).where(Shard.wants_environment.is_not(None)),
@@ -104,6 +111,16 @@ def stale(now: datetime) -> Sequence[Stale]:
             and_(Delivery.status == DeliveryStatus.DEAD, ended_at < before(DEAD_LETTER_DAYS)),
         ),
         ("gates", Gate, Gate.deadline < before(GATE_DAYS)),
+        (
+            "checks whose job is gone",
+            Check,
+            and_(~Check.open, Check.job_id.is_(None), Check.created_at < before(CHECK_DAYS), ~told),
+        ),
+        (
+            "bisections whose steps are gone",
+            Bisection,
+            and_(Bisection.finished_at < before(BISECTION_DAYS), ~steps),
+        ),
         ("silent workers", Worker, Worker.seen_at < database_now() - FORGOTTEN_S),
         (
             "environments that nothing names",
