@@ -1,5 +1,7 @@
 """Webhooks and deliveries over HTTP, on both databases."""
 
+from typing import Any
+
 import httpx
 from sqlalchemy import Engine, select
 from tests.ci.suites import SUITES, WHSEC, suite
@@ -23,6 +25,12 @@ def test_a_webhooks_secret_is_shown_once(api: httpx.Client) -> None:
         assert shown == {**made, "secret": None}
     assert api.put(f"{HOOKS}/chat", json={"url": URL, "enabled": False}).json()["secret"] is None
     assert api.put(f"{HOOKS}/chat", json={"url": URL, "secret": WHSEC}).json()["secret"] == WHSEC
+
+
+def test_a_webhook_is_forgotten(api: httpx.Client) -> None:
+    api.put(f"{HOOKS}/chat", json={"url": URL})
+    assert api.delete(f"{HOOKS}/chat").status_code == 204
+    assert [api.get(f"{HOOKS}/chat").status_code, api.delete(f"{HOOKS}/chat").status_code] == [404, 404]
 
 
 def test_webhooks_that_cannot_be_are_refused_by_field(api: httpx.Client) -> None:
@@ -74,11 +82,12 @@ def test_dead_letters_are_listed_and_replayed(api: httpx.Client, engine: Engine,
     courier = Courier(engine=engine, settings=settings)
     while courier.step():
         pass
-    dead: list[dict[str, object]] = []
-    while len(dead) < 2:  # the service's own threads send as well
-        dead = api.get(f"{PROJECT}/deliveries", params={"status": "dead"}).json()["items"]
+    dead: list[dict[str, Any]] = []
+    while len(dead) < 2:  # the service's own threads send as well, and may have sent that it is pending
+        listed = api.get(f"{PROJECT}/deliveries", params={"status": "dead"}).json()["items"]
+        dead = [d for d in listed if d["announcement"]["verdict"] != "pending"]
     assert {(d["kind"], d["target"]) for d in dead} == {("github", "noisefloor/int8"), ("webhook", "chat")}
-    assert {d["announcement"]["verdict"] for d in dead} == {"pass"}  # type: ignore[index]
+    assert {d["announcement"]["verdict"] for d in dead} == {"pass"}
     replayed = api.post(f"{PROJECT}/deliveries/{dead[0]['id']}/replay")
     assert (replayed.status_code, replayed.json()["status"], replayed.json()["tries"]) == (202, "pending", 0)
     page = api.get(f"{PROJECT}/deliveries", params={"limit": 1}).json()

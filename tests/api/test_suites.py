@@ -5,9 +5,14 @@ import shlex
 from typing import Any
 
 import httpx
+from sqlalchemy import Engine, select
 from tests.ci.suites import SUITES, suite
+from tests.measuring import claimed, finish
 from tests.samples import job, small_data
 from tests.service import ROOT
+
+from noisefloor.store import tables
+from noisefloor.store.session import reading, writing
 
 
 def test_a_suite_is_kept_and_replaced(api: httpx.Client) -> None:
@@ -17,6 +22,21 @@ def test_a_suite_is_kept_and_replaced(api: httpx.Client) -> None:
     assert api.get(f"{SUITES}/int8").json() == made.json()
     api.put(f"{SUITES}/int8", json=suite(timeout_s=60))
     assert [s["timeout_s"] for s in api.get(SUITES).json()["items"]] == [60]
+
+
+def test_a_suite_that_is_forgotten_starts_nothing_and_its_check_ends(
+    api: httpx.Client, engine: Engine
+) -> None:
+    api.put(f"{SUITES}/int8", json=suite())
+    api.post("/v1/projects/demo/jobs", json=job(suite="int8", git={"sha": "a" * 40}))
+    assert api.delete(f"{SUITES}/int8").status_code == 204
+    for answer in (api.get(f"{SUITES}/int8"), api.delete(f"{SUITES}/int8")):
+        assert answer.json()["type"] == "urn:noisefloor:problem:not-found"
+    assert api.post("/v1/projects/demo/jobs", json=job(suite="int8")).status_code == 422
+    with writing(engine, "test") as session:
+        finish(session, claimed(session))
+    with reading(engine) as session:
+        assert not any(session.scalars(select(tables.Check.open)))
 
 
 def test_suites_are_listed_by_name_to_their_end(api: httpx.Client) -> None:

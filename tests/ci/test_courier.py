@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook as Library
 from tests.ci.events import REPOSITORY, sha
@@ -555,6 +555,21 @@ def test_a_receiver_that_is_gone_is_switched_off(outbox: Outbox, receiver: Stand
     with reading(outbox.engine) as session:
         webhook = session.scalars(select(tables.Webhook)).one()
         assert (webhook.enabled, "410" in (webhook.disabled_reason or "")) == (False, True)
+
+
+def test_what_was_to_be_sent_to_a_webhook_that_is_forgotten_is_a_dead_letter(
+    outbox: Outbox, receiver: StandIn
+) -> None:
+    outbox.hook("chat", url=receiver.url)
+    outbox.post(spec())
+    outbox.measure()
+    with writing(outbox.engine, "test") as session:
+        session.execute(delete(tables.Webhook))
+    assert outbox.send() == 0
+    assert (outbox.rows(), outbox.errors()) == (
+        [("dead", 1, None)],
+        ["webhook 'chat' is switched off or gone"],
+    )
 
 
 def test_redirects_are_not_followed(outbox: Outbox, receiver: StandIn) -> None:

@@ -3,13 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from sqlalchemy.orm import Session
 
 from noisefloor.api.dependencies import Cursor, Limit, ProjectName, ServiceDep
 from noisefloor.contract.base import Identifier, Name
 from noisefloor.contract.delivery import DeliveryStatus, DeliveryView, Webhook, WebhookView
 from noisefloor.contract.resources import Page
 from noisefloor.errors import NotFoundError
-from noisefloor.store import deliveries
+from noisefloor.store import deliveries, tables
 from noisefloor.store.session import reading, writing
 from noisefloor.workflow.deliver import delivery_view, replay
 from noisefloor.workflow.webhooks import put_webhook, webhook_view
@@ -30,10 +31,14 @@ def put(project: ProjectName, name: WebhookName, webhook: Webhook, to: ServiceDe
 def get(project: ProjectName, name: WebhookName, to: ServiceDep) -> WebhookView:
     """One webhook."""
     with reading(to.engine) as session:
-        row = deliveries.webhook(session, project, name)
-        if row is None:
-            raise NotFoundError(f"project {project!r} has no webhook {name!r}")
-        return webhook_view(row)
+        return webhook_view(_found(session, project, name))
+
+
+@router.delete("/webhooks/{name}", status_code=204)
+def delete(project: ProjectName, name: WebhookName, to: ServiceDep) -> None:
+    """Forget a webhook and its secret. What was still to be sent to it ends as a dead letter."""
+    with writing(to.engine, "webhook") as session:
+        session.delete(_found(session, project, name))
 
 
 @router.get("/webhooks")
@@ -65,3 +70,10 @@ def replay_delivery(
     """Send a dead letter again."""
     with writing(to.engine, "replay") as session:
         return delivery_view(replay(session, project, delivery_id))
+
+
+def _found(session: Session, project: str, name: str) -> tables.Webhook:
+    row = deliveries.webhook(session, project, name)
+    if row is None:
+        raise NotFoundError(f"project {project!r} has no webhook {name!r}")
+    return row

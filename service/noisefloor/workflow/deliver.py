@@ -58,7 +58,7 @@ def claim(session: Session, kinds: tuple[str, ...]) -> Parcel | None:
         webhook = deliveries.webhook(session, row.project, row.target)
         if webhook is not None and webhook.enabled:
             return Parcel(**parcel, webhook_url=webhook.url, webhook_secret=webhook.secret)
-        _end(row, DeliveryStatus.DEAD, error=f"webhook {row.target!r} is switched off")
+        _end(row, DeliveryStatus.DEAD, error=f"webhook {row.target!r} is switched off or gone")
         session.flush()
     return None
 
