@@ -61,7 +61,7 @@ COMES_BY = {
     "bisected": ("bisect", "end_bisection", "cancel_step"),
     "judged": ("push", "accept", "gate", "import"),
     "hooked": ("suite", "hook", "expire_checks"),
-    "kept": ("policy", "settings", "retention", "prune", "tidy"),
+    "kept": ("policy", "settings", "retention", "forget_suite", "forget_webhook", "prune", "tidy"),
 }
 POINTS = {
     **dict.fromkeys(SENDS, "measured"),
@@ -180,6 +180,12 @@ class Life:
         self.ask("PUT", "policies/int8", json={"rules": {"floor_db": 20}})
         self.ask("PUT", "settings", json={"default_branch": "trunk"})
         self.ask("PUT", "retention", json={"jobs_days": 30})
+        for path, document in (
+            ("suites/old", suite()),
+            ("webhooks/old", {"url": self.given.github_api, "secret": WHSEC}),
+        ):
+            self.ask("PUT", path, json=document)
+            self.ask("DELETE", path, refused=404)
         again(lambda: Keeper(self.engine).sweep(datetime.now(UTC)))
 
     def submit(self, name: str, **changes: Any) -> str:
@@ -221,7 +227,7 @@ class Life:
             assert answer.json()["type"] == "urn:noisefloor:problem:unavailable", answer.text
             assert answer.headers["Retry-After"] == "1"
         assert answer.is_success or answer.status_code == refused, answer.text
-        return answer.json()
+        return answer.json() if answer.content else None
 
 
 def again(act: Callable[[], Any]) -> Any:

@@ -31,6 +31,8 @@ Transaction = Literal[
     "end_bisection",
     "end_shard",
     "expire_checks",
+    "forget_suite",
+    "forget_webhook",
     "gate",
     "give_back",
     "heartbeat",

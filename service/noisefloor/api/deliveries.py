@@ -37,7 +37,7 @@ def get(project: ProjectName, name: WebhookName, to: ServiceDep) -> WebhookView:
 @router.delete("/webhooks/{name}", status_code=204)
 def delete(project: ProjectName, name: WebhookName, to: ServiceDep) -> None:
     """Forget a webhook and its secret. What was still to be sent to it ends as a dead letter."""
-    with writing(to.engine, "webhook") as session:
+    with writing(to.engine, "forget_webhook") as session:
         session.delete(_found(session, project, name))
 
 

@@ -36,7 +36,7 @@ def get(project: ProjectName, name: SuiteName, to: ServiceDep) -> SuiteView:
 @router.delete("/{name}", status_code=204)
 def delete(project: ProjectName, name: SuiteName, to: ServiceDep) -> None:
     """Forget a suite: no event starts it any more. What it has started goes on, and is told."""
-    with writing(to.engine, "suite") as session:
+    with writing(to.engine, "forget_suite") as session:
         session.delete(_found(session, project, name))
 
 
