@@ -10,7 +10,7 @@ from alembic.util import CommandError
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from noisefloor.cli import accept, compare, db, gate, jobs, records, schema, serve, trend, up
+from noisefloor.cli import accept, compare, db, gate, jobs, keep, records, schema, serve, trend, up
 from noisefloor.errors import NoisefloorError, SettingsError, UnavailableError
 from noisefloor.telemetry import logs
 
@@ -56,6 +56,8 @@ app.command()(records.export)
 app.command("import")(records.import_)
 app.command()(gate.gate)
 app.command()(accept.accept)
+app.command()(keep.policy)
+app.command()(keep.suite)
 app.command()(schema.schema)
 app.add_typer(db.app, name="db")
 for contributed in sorted(entry_points(group=COMMANDS), key=lambda entry: entry.name):

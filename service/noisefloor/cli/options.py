@@ -24,6 +24,7 @@ from noisefloor.problems import invalid_request
 from noisefloor.settings import DEFAULT_PORT, Settings
 
 DEFAULT_PROJECT = "default"
+YAML_BOOL = "tag:yaml.org,2002:bool"
 
 Read = TypeVar("Read", bound=Value)
 
@@ -33,6 +34,15 @@ class Format(StrEnum):
 
     HUMAN = "human"
     JSON = "json"
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML with the booleans of 1.2, true and false: `on`, a policy's key, is a word."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML's own
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != YAML_BOOL or first in "tTfF"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 Url = Annotated[str, typer.Option(envvar="NOISEFLOOR_URL", help="Address of the service.")]
@@ -111,7 +121,7 @@ def _document(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Yaml)  # noqa: S506 - a safe loader
 
 
 def here(spec: JobSpec) -> JobSpec:

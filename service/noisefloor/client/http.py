@@ -37,6 +37,7 @@ from noisefloor.contract.resources import (
     SeriesView,
 )
 from noisefloor.contract.results import MeasuredJob
+from noisefloor.contract.suite import Suite, SuiteView
 from noisefloor.contract.trend import Trend
 from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
 
@@ -233,6 +234,11 @@ class Client:
     def dry_run(self, name: str, asked: DryRunRequest) -> DryRunView:
         """What a policy would have said of past jobs."""
         return DryRunView.model_validate(self._post(f"/policies/{name}/dry-run", asked))
+
+    def put_suite(self, name: str, suite: Suite) -> SuiteView:
+        """Keep a suite under a name."""
+        body = suite.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return SuiteView.model_validate(self._ask("PUT", f"/suites/{name}", json=body))
 
     def mark(self, asked: BaselineRequest) -> BaselineView:
         """Accept a regression, or pin a result."""

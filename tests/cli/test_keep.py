@@ -1,0 +1,61 @@
+"""`noisefloor policy` and `noisefloor suite` against a real service, on both databases."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from tests.ci.events import REPOSITORY
+from tests.ci.suites import suite
+from tests.service import ROOT
+from typer.testing import CliRunner
+
+from noisefloor.cli.main import app
+from noisefloor.cli.options import read_document
+from noisefloor.errors import NoisefloorError
+
+PROJECT = "/v1/projects/demo"
+
+
+def keep(api: httpx.Client, *arguments: str) -> str:
+    """What the command prints; raises what it refuses."""
+    command = [*arguments, "--url", str(api.base_url), "--project", "demo"]
+    answer = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
+def test_the_documents_policy_is_kept_as_it_is_written(api: httpx.Client, tmp_path: Path) -> None:
+    written = re.search(
+        r"^```yaml\n(.*?)^```", (ROOT / "docs" / "gate.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert written is not None
+    file = tmp_path / "policy.yaml"
+    file.write_text(written[1])
+    assert keep(api, "policy", "int8", str(file)) == "policy int8 of project demo, version 1\n"
+    kept = api.get(f"{PROJECT}/policies/int8").json()
+    assert kept["policy"]["on"]["unsupported"] == "warn"
+    assert json.loads(keep(api, "policy", "int8", str(file), "--format", "json")) == kept
+
+
+def test_a_policy_is_not_kept_under_another_name(api: httpx.Client, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("name: int8\n")
+    with pytest.raises(NoisefloorError, match="name"):
+        keep(api, "policy", "fp8", str(file))
+
+
+def test_a_suite_is_kept_with_its_job(api: httpx.Client, tmp_path: Path) -> None:
+    file = tmp_path / "suite.yaml"
+    file.write_text(yaml.safe_dump(suite(events=["push"])))
+    said = keep(api, "suite", "int8", str(file))
+    assert said == f"suite int8 of project demo: {REPOSITORY}, on push\n"
+    assert api.get(f"{PROJECT}/suites/int8").json()["job"]["lanes"]["engine"] == ["x86"]
+
+
+def test_words_of_yaml_are_words_and_only_true_and_false_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text("{on: off, yes: no, y: n, t: true, f: False}")
+    assert read_document(str(file)) == {"on": "off", "yes": "no", "y": "n", "t": True, "f": False}
