@@ -66,6 +66,14 @@ def test_a_browser_logs_in_once(guarded: httpx.Client) -> None:
     assert guarded.get("/", headers={"Accept": "text/html"}, follow_redirects=True).status_code == 200
 
 
+@pytest.mark.parametrize("other", ["a/b=1", "a,b=1; x=2", "(x)=1", "a{b}=1", "=", "\u00e9=1"])
+def test_cookies_of_others_open_nothing_and_close_nothing(guarded: httpx.Client, other: str) -> None:
+    assert guarded.get("/v1/workers", headers={"Cookie": other.encode()}).status_code == 401
+    session = guarded.post("/login", data={"token": "s3cret"}).headers["set-cookie"].partition(";")[0]
+    guarded.cookies.clear()
+    assert guarded.get("/v1/workers", headers={"Cookie": f"{other}; {session}".encode()}).status_code == 200
+
+
 def test_a_forged_host_is_refused_where_no_token_guards(api: httpx.Client) -> None:
     assert api.get(JOBS, headers={"Host": "evil.example"}).status_code == 422
     assert api.get(JOBS, headers={"Host": "localhost:1"}).status_code == 200

@@ -283,6 +283,7 @@ SAYS_NOTHING: list[tuple[bytes, int, str]] = [
     (json.dumps(push(branch="a\x00b")).encode(), 422, "invalid-request"),
     (json.dumps(push(branch="x" * 600)).encode(), 422, "invalid-request"),
     (json.dumps(push(at=10**15)).encode(), 422, "invalid-request"),
+    (json.dumps(push() | {"installation": {"id": 2**63}}).encode(), 422, "invalid-request"),
     (json.dumps(push()).replace("topic", "\\ud800").encode(), 400, "malformed-body"),
 ]
 

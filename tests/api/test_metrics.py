@@ -185,3 +185,11 @@ def test_a_real_job_is_seen_from_its_lane_to_its_verdict(live: LiveService) -> N
     assert more("noisefloor_worker_claims_total") >= 1
     assert of(after, "noisefloor_workers", state="active") >= 1
     assert more("noisefloor_http_requests_total", route="/v1/projects/{project}/jobs", status="202") == 1
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/openmetrics-text;version=abc", "text/plain;version=x;escaping=allow-utf-8"]
+)
+def test_a_scraper_that_accepts_what_nobody_knows_gets_text(api: httpx.Client, accept: str) -> None:
+    answer = api.get("/metrics", headers={"Accept": accept})
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")

@@ -1,16 +1,24 @@
 """Bad requests are problem+json with the field, the value and what is accepted; none is a 500."""
 
+import json
+import socket
+
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, select
 from tests.samples import imported, job, small_data
+
+from noisefloor.store import tables
+from noisefloor.store.session import reading
 
 JOBS = "/v1/projects/demo/jobs"
 
+text = st.text(st.characters(exclude_categories=()), max_size=8)  # half of a pair of UTF-16, too
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4),
     max_leaves=8,
 )
 
@@ -57,6 +65,8 @@ def test_a_misspelt_key(api: httpx.Client) -> None:
             422,
             "invalid-request",
         ),
+        (b'{"version": 1, "priority": "\\ud800"}', 422, "invalid-request"),
+        (b'{"version": 1, "subjects": [{"zoo": "\\ud800"}]}', 422, "invalid-request"),
         (b'{"version": ' + b"9" * 5000 + b"}", 400, "malformed-body"),
     ],
 )
@@ -71,6 +81,23 @@ def test_a_body_that_grows_past_the_limit_while_it_is_sent(api: httpx.Client) ->
     except httpx.WriteError:
         return  # the service hung up while the rest was on its way
     problem(answer, 413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    "framing", ["Content-Length: {more}", "Transfer-Encoding: chunked"], ids=["length", "chunked"]
+)
+def test_a_body_that_ends_in_the_middle_does_nothing(api: httpx.Client, engine: Engine, framing: str) -> None:
+    body = json.dumps(job()).encode()
+    address = (api.base_url.host, api.base_url.port)
+    said = f"POST {JOBS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    with socket.create_connection(address) as connection:
+        connection.sendall(said.format(more=len(body) + 1).encode())
+        connection.sendall(f"{len(body):x}\r\n".encode() + body + b"\r\n" if "chunked" in framing else body)
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(1024):
+            pass
+    with reading(engine) as session:
+        assert session.scalars(select(tables.Job.id)).all() == []
 
 
 def test_an_import_that_is_not_allowed(api: httpx.Client) -> None:
@@ -155,8 +182,6 @@ def test_unknown_addresses_and_methods(api: httpx.Client) -> None:
     key=st.sampled_from(["subjects", "schemes", "lanes", "limits", "policy", "git", "name", "priority"]),
 )
 def test_no_value_anywhere_makes_a_500(api: httpx.Client, document: object, key: str) -> None:
-    import json
-
     body = json.dumps({**job(), key: document}).encode("utf-8", "surrogatepass")
     answer = api.post(JOBS, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in {202, 400, 422}, answer.text

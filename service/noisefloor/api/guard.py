@@ -3,16 +3,22 @@
 import hmac
 import ipaddress
 import re
-from http.cookies import SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from noisefloor.api.errors import problem_response
 from noisefloor.dashboard.session import COOKIE, session_cookie
-from noisefloor.errors import BodyTooLargeError, NoisefloorError, NotAllowedError, UnauthorizedError
+from noisefloor.errors import (
+    BodyTooLargeError,
+    MalformedBodyError,
+    NoisefloorError,
+    NotAllowedError,
+    UnauthorizedError,
+)
 from noisefloor.settings import Settings
 
 OPEN_PATHS = {"/healthz", "/readyz", "/login"}
@@ -79,10 +85,8 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
             return
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        if cookie is not None and hmac.compare_digest(
-            cookie.value.encode(), session_cookie(self.token).encode()
-        ):
+        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        if hmac.compare_digest(cookie.encode(), session_cookie(self.token).encode()):
             return
         how = "send Authorization: Bearer <NOISEFLOOR_TOKEN>; a browser can use /login"
         what = "the token is not this service's" if scheme.lower() == "bearer" else "a token is needed"
@@ -94,6 +98,8 @@ async def _whole_body(receive: Receive, limit_bytes: int) -> bytes:
     body, more = bytearray(), True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise MalformedBodyError("the client went away in the middle of the body")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > limit_bytes:

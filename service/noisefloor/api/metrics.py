@@ -27,7 +27,10 @@ _asking = anyio.CapacityLimiter(4)
 async def metrics(to: ServiceDep, accept: Annotated[str, Header()] = "") -> Response:
     """Metrics as text, in the form that the scraper accepts; without a database those of the process."""
     found = await _counted(to.census) if to.census is not None else []
-    encode, media_type = choose_encoder(accept)
+    try:
+        encode, media_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # it takes any version for a number
+        encode, media_type = choose_encoder("")
     return Response(encode(Together(found)), media_type=media_type)
 
 

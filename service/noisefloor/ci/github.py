@@ -1,6 +1,9 @@
 """What GitHub's webhooks say. Fields as in its published description of webhooks."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
+
+from pydantic import Field
 
 from noisefloor.ci.event import HEADS, Again, Event, Head, Ignored, Payload, SomeMoment, is_no_commit
 
@@ -14,7 +17,7 @@ class _Repository(Payload):
 
 
 class _Installation(Payload):
-    id: int
+    id: Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class _Commit(Payload):

@@ -65,7 +65,7 @@ class BuiltIn:
             "unknown_name",
             "unknown name '{name}'{hint}{others}",
             {
-                "name": name[: self.max_length],
+                "name": writable(name[: self.max_length]),
                 "hint": f"; did you mean '{near[0]}'?" if near else "",
                 "others": self.OTHERS,
                 "accepted": list(self.built_in),
@@ -113,7 +113,7 @@ class Value(BaseModel):
         accepted = [field.alias or name for name, field in cls.model_fields.items()] + [*cls.SHORT_FORMS]
         unknown = [key for key in data if key not in accepted and key not in cls.model_fields]
         if unknown:
-            key = str(unknown[0]).encode("utf-8", "replace").decode()
+            key = writable(str(unknown[0]))
             near = difflib.get_close_matches(key, accepted, n=1)
             raise PydanticCustomError(
                 "unknown_key",
@@ -125,6 +125,15 @@ class Value(BaseModel):
     def replace(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
         return self.model_validate({**dict(self), **changes})
+
+
+def writable(text: str) -> str:
+    r"""The text in characters that can be sent: JSON may escape half of a pair.
+
+    >>> writable("a\ud800b")
+    'a?b'
+    """
+    return text.encode("utf-8", "replace").decode()
 
 
 def refuse_repeats(field: str, values: Iterable[Hashable]) -> None:

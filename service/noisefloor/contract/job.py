@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from noisefloor.contract.analysis import Analysis
-from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats
+from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats, writable
 from noisefloor.contract.lane import Lanes
 from noisefloor.contract.operators import operators
 from noisefloor.contract.policy import Policy, PolicyOrName
@@ -45,7 +45,7 @@ def _number(value: Any) -> Any:
         raise PydanticCustomError(
             "unknown_name",
             "unknown priority '{name}'",
-            {"name": value[:64], "accepted": [*PRIORITIES, "0 to 100"]},
+            {"name": writable(value[:64]), "accepted": [*PRIORITIES, "0 to 100"]},
         )
     return PRIORITIES[value]
 
