@@ -29,6 +29,9 @@ REPORTS = {
     "pending": reported(41.5).replace(verdict=Verdict.PENDING, cells=()),
 }
 
+# Two series of the saved report are gone, and one that is new has no baseline.
+LACKING = judged(reported(41.5, lanes={"engine": ["qnnpack"]}), reported(41.5, 41.5), today=TODAY)
+
 
 @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
 def test_it_fits_the_schema_and_fails_where_the_verdict_does(report: Report) -> None:
@@ -55,6 +58,18 @@ def test_a_loss_is_a_failure_of_its_measurement_with_what_to_run() -> None:
     assert properties["float32->true output sqnr_db"] == "38.000"
     assert properties["float32->true output drop_db"] == "3.500"
     assert properties["float32->true output baseline_db"] == "41.500"
+
+
+def test_every_missing_series_is_a_failed_test_case() -> None:
+    root = ET.fromstring(junit(LACKING))
+    SCHEMA.validate(junit(LACKING))
+    missing, *_ = root
+    assert missing.attrib["name"] == "missing series"
+    cases = {case.attrib["classname"]: case[0] for case in missing.iter("testcase")}
+    assert list(cases) == [absence.label for absence in LACKING.missing]
+    for failure in cases.values():
+        assert (failure.tag, failure.attrib["type"]) == ("failure", "on.missing_series")
+        assert "the baseline had 41.500 dB" in failure.attrib["message"]
 
 
 def test_what_could_not_be_measured_is_an_error_or_skipped_as_the_policy_says() -> None:

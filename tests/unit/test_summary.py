@@ -2,11 +2,13 @@
 
 from tests.reports import NEWER, TODAY, failed, layers, reported
 from tests.samples import result, spec
+from tests.unit.test_junit import LACKING
 
 from noisefloor.contract.attribution import AttributionView, Corner, Square
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.attribution import attribute
+from noisefloor.gate.markdown import escaped
 from noisefloor.gate.saved import judged
 from noisefloor.gate.summary import Loss, Summary, markdown, summary
 
@@ -79,7 +81,17 @@ def test_what_passes_is_one_line_and_no_table() -> None:
 def test_more_than_is_shown_is_counted() -> None:
     said = summary(judged(reported(38.5, 40.5), SAVED, today=TODAY), SAVED, shown=1)
     assert (len(said.losses), said.more) == (1, 1)
-    assert "1 more findings are not a pass." in markdown(said)
+    assert "1 more finding is not a pass." in markdown(said)
+
+
+def test_every_missing_series_has_a_row_above_what_is_less_grave() -> None:
+    said = summary(LACKING, shown=1)
+    assert [(loss.missing, loss.verdict.value) for loss in said.losses] == [(True, "regressed")] * 2
+    assert said.more == 1
+    table = markdown(said)
+    for absence in LACKING.missing:
+        assert f"| {escaped(absence.label)} | – | – | – | – | 41.500 | regressed: missing:" in table
+    assert "1 more finding is not a pass." in table
 
 
 def test_names_cannot_write_markdown_or_close_the_fence() -> None:

@@ -145,6 +145,7 @@ def report_of(service: Client, job: JobView) -> Report:
         policy=job.policy.policy if job.policy is not None else Policy(),
         url=page_of(service, job.id),
         cells=cells,
+        missing=job.missing,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
         attributions=service.attribution(job.id) if found else (),
     )

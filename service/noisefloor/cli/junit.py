@@ -1,10 +1,12 @@
-"""A report as JUnit XML: a suite of each cell, a test case of each measurement, and one of the verdict.
+"""A report as JUnit XML: a suite of each cell, a test case of each measurement and of each missing series.
+
+The verdict is a test case of its own.
 
 Decibels stand as properties of the suite: the schemas of those who read JUnit know none of a test case.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import (
     Element,
     SubElement,
@@ -15,8 +17,9 @@ from xml.etree.ElementTree import (
 from noisefloor.contract.measurement import SQNR, amount
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.contract.verdict import Absence, Finding, Verdict
 from noisefloor.gate.saved import label
+from noisefloor.gate.summary import gravest_first
 
 FAILURE, ERROR, SKIPPED = "failure", "error", "skipped"
 OUTCOMES = {
@@ -33,6 +36,8 @@ def junit(report: Report) -> str:
     """The document. It has a failure or an error whenever the verdict is none that lets a merge through."""
     name = report.name or "noisefloor"
     root = Element("testsuites", name=_text(name))
+    if report.missing:
+        root.append(_missing(report.missing))
     for cell in report.cells:
         root.append(_suite(cell))
     root.append(_verdict(report, name))
@@ -57,16 +62,28 @@ def _suite(cell: CellView) -> Element:
     return _counted(suite)
 
 
+def _missing(absences: Sequence[Absence]) -> Element:
+    """A suite of the series that are not there, the gravest first: there is no cell that could have them."""
+    suite = Element("testsuite", name="missing series")
+    for absence in gravest_first(absences):
+        case = SubElement(suite, "testcase", classname=_text(absence.label), name="missing")
+        _outcome(case, absence.finding, (), otherwise=None)
+    return _counted(suite)
+
+
 def _case(suite: Element, cell: CellView, name: str, finding: Finding | None, otherwise: str | None) -> None:
     case = SubElement(suite, "testcase", classname=_text(label(cell)), name=_text(name))
     if finding is None:
         SubElement(case, SKIPPED).text = "no rule applies"
         return
+    _outcome(case, finding, (cell.traceback, f"reproduce: {cell.repro}"), otherwise)
+
+
+def _outcome(case: Element, finding: Finding, more: Sequence[str | None], otherwise: str | None) -> None:
     outcome = OUTCOMES.get(finding.verdict, otherwise)
     if outcome in {FAILURE, ERROR}:
         element = SubElement(case, str(outcome), type=_text(finding.rule), message=_text(finding.message))
-        parts = (finding.message, cell.traceback, f"reproduce: {cell.repro}")
-        element.text = _text("\n".join(part for part in parts if part))
+        element.text = _text("\n".join(part for part in (finding.message, *more) if part))
     elif outcome == SKIPPED:
         SubElement(case, SKIPPED).text = _text(finding.message)
     else:

@@ -1,7 +1,7 @@
 """Results as a person or a program reads them. `run` and the service's verbs print through here alike."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from noisefloor.contract.layers import LayerView, Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, amount, unit
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Verdict
+from noisefloor.contract.verdict import Absence, Verdict
 from noisefloor.gate.culprit import culprit
 
 WIDTH_UNSEEN = 160
@@ -63,7 +63,12 @@ def print_verdict(report: Report) -> None:
     console = screen()
     layers = {view.cell: view for view in report.layers}
     causes = {one.measurement: one.attribution.message for one in report.attributions}
-    _print_attention(console, report.cells, layers, causes)
+    concerns: list[CellView | Absence] = [*report.missing, *report.cells]
+    for one in sorted(concerns, key=_severity, reverse=True):
+        if isinstance(one, Absence):
+            console.print(Text(f"{one.label}: ", style="bold"), Text(one.finding.message), sep="")
+        else:
+            _print_attention(console, one, layers.get(one.id), causes)
     for cell in report.cells:
         sensitivity = layers[cell.id].sensitivity if cell.id in layers else None
         if sensitivity is not None:
@@ -129,34 +134,32 @@ def _verdict(finding: Any) -> Text:
     return Text(finding.verdict.value, style=STYLES[finding.verdict]) if finding else Text("–", style="dim")
 
 
+def _severity(one: CellView | Absence) -> int:
+    """Of the gravest finding; 0 of a cell that has none."""
+    of = [one.finding] if isinstance(one, Absence) else [one.finding, *(m.finding for m in one.measurements)]
+    return max((finding.verdict.severity for finding in of if finding is not None), default=0)
+
+
 def _print_attention(
-    console: Console,
-    cells: Sequence[CellView],
-    layers: Mapping[str, LayerView],
-    causes: Mapping[str, str],
+    console: Console, cell: CellView, layers: LayerView | None, causes: Mapping[str, str]
 ) -> None:
-    for cell in cells:
-        found = [(cell.lane.label, cell.finding, None)] + [
-            (f"{cell.lane.label} {m.edge} {m.place}", m.finding, causes.get(m.id)) for m in cell.measurements
-        ]
-        bad = [
-            (where, f, cause) for where, f, cause in found if f is not None and f.verdict is not Verdict.PASS
-        ]
-        for where, finding, cause in bad:
-            console.print(
-                Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end=""
-            )
-            console.print(Text(finding.message))
-            if cause is not None:
-                console.print(Text(f"  cause: {cause}"))
-        if bad and cell.traceback:
-            console.print(Text(cell.traceback.rstrip(), style="dim"))
-        for line in _layer_lines(cell, layers.get(cell.id)):
-            console.print(Text(f"  {line}"))
-        if cell.conformance is not None and cell.conformance.script is not None:
-            console.print(Text(cell.conformance.script), soft_wrap=True)
-        if bad:
-            console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+    found = [(cell.lane.label, cell.finding, None)] + [
+        (f"{cell.lane.label} {m.edge} {m.place}", m.finding, causes.get(m.id)) for m in cell.measurements
+    ]
+    bad = [(where, f, cause) for where, f, cause in found if f is not None and f.verdict is not Verdict.PASS]
+    for where, finding, cause in bad:
+        console.print(Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end="")
+        console.print(Text(finding.message))
+        if cause is not None:
+            console.print(Text(f"  cause: {cause}"))
+    if bad and cell.traceback:
+        console.print(Text(cell.traceback.rstrip(), style="dim"))
+    for line in _layer_lines(cell, layers):
+        console.print(Text(f"  {line}"))
+    if cell.conformance is not None and cell.conformance.script is not None:
+        console.print(Text(cell.conformance.script), soft_wrap=True)
+    if bad:
+        console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
 
 
 def _layer_lines(cell: CellView, layers: LayerView | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The answer of one minute: the gravest findings, what was lost where, and how to see it again. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from noisefloor.contract.base import Value
@@ -9,7 +9,7 @@ from noisefloor.contract.layers import LayerReport
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Baseline, Finding, Verdict
+from noisefloor.contract.verdict import Absence, Baseline, Finding, Verdict
 from noisefloor.gate.culprit import culprit
 from noisefloor.gate.markdown import escaped, fenced
 from noisefloor.gate.saved import label, lines
@@ -28,9 +28,13 @@ TITLES = {
 
 
 class Loss(Value):
-    """One finding that is no pass: where, how much, since what, and what it is put down to."""
+    """One finding that is no pass: where, how much, since what, and what it is put down to.
+
+    What is missing is in no cell: it has no figure, and no command that measures it again.
+    """
 
     where: str
+    missing: bool = False
     verdict: Verdict
     message: str
     figure: Figure | None = None
@@ -39,7 +43,7 @@ class Loss(Value):
     baseline: Baseline | None = None
     layer: str | None = None
     cause: str | None = None
-    repro: str
+    repro: str | None = None
 
     @property
     def lost_db(self) -> float | None:
@@ -64,16 +68,34 @@ class Summary(Value):
 
 
 def summary(report: Report, saved: Report | None = None, *, shown: int = SHOWN) -> Summary:
-    """The summary of a judged report; `saved` has the layers and the environment of before."""
+    """The summary of a judged report; `saved` has the layers and the environment of before.
+
+    Every missing series is in it: of the other losses, those that are among the `shown` gravest.
+    """
     losses = sorted(_losses(report, saved), key=lambda one: (-one.verdict.severity, -(one.lost_db or 0.0)))
+    kept = tuple(loss for number, loss in enumerate(losses) if number < shown or loss.missing)
     return Summary(
         name=report.name,
         verdict=report.verdict,
         message=report.message,
-        losses=tuple(losses[:shown]),
-        more=max(0, len(losses) - shown),
+        losses=kept,
+        more=len(losses) - len(kept),
         url=report.url,
     )
+
+
+def gravest_first(absences: Iterable[Absence]) -> list[Absence]:
+    """Missing series by what they mean; those of one verdict stay in their order."""
+    return sorted(absences, key=lambda one: -one.finding.verdict.severity)
+
+
+def others(number: int) -> str:
+    """What is said of the losses that are not shown.
+
+    >>> others(1)
+    '1 more finding is not a pass.'
+    """
+    return f"{number} more {'finding is' if number == 1 else 'findings are'} not a pass."
 
 
 def markdown(said: Summary) -> str:
@@ -85,9 +107,9 @@ def markdown(said: Summary) -> str:
         head = ("series", "SQNR dB", "lost dB", "layer", "cause", "baseline", "verdict")
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)))
     if said.more:
-        parts.append(f"{said.more} more findings are not a pass.")
+        parts.append(others(said.more))
     for repro, group in groupby(said.losses, key=lambda loss: loss.repro):
-        if (block := fenced(repro)) is not None:
+        if repro is not None and (block := fenced(repro)) is not None:
             where = ", ".join(escaped(loss.where) for loss in group)
             parts.append(f"Measure it again ({where}):\n\n{block}")
     if said.url is not None:
@@ -100,6 +122,8 @@ def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
     before = {line: (cell, m) for line, cell, m in lines(saved)} if saved is not None else {}
     layers_before = _layers(saved) if saved is not None else {}
     causes = {one.measurement: one.attribution.message for one in report.attributions}
+    for absence in report.missing:
+        yield _missing(absence)
     for cell in report.cells:
         if cell.finding is not None and cell.finding.verdict is not Verdict.PASS:
             yield _loss(cell, None, cell.finding, None, None)
@@ -110,6 +134,17 @@ def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
             was = layers_before.get((earlier.id, m.edge)) if earlier is not None else None
             layer = _layer(layers.get((cell.id, m.edge)), was)
             yield _loss(cell, m, m.finding, layer, causes.get(m.id) or _cause(cell, earlier))
+
+
+def _missing(absence: Absence) -> Loss:
+    finding = absence.finding
+    return Loss(
+        where=absence.label,
+        missing=True,
+        verdict=finding.verdict,
+        message=finding.message,
+        baseline=finding.baseline,
+    )
 
 
 def _loss(
