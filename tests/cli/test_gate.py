@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from tests.reports import DROP, ENGINES
+from tests.reports import DROP, ENGINES, layers
 from tests.samples import result, spec
 from typer.testing import CliRunner
 
@@ -54,6 +54,34 @@ def test_every_format_lists_what_is_missing(push: Push, told: Told) -> None:
     verdict = (
         f"1 regressed, 1 pass; multiple-ops · eager static per_tensor · onednn · float32->true: {missing}"
     )
-    for format in TEXTS:  # noqa: A001 - the option's name
-        said = told("gate", job, "--format", format).replace("\\", "")
-        assert missing in said.replace(verdict, ""), format
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert missing in said.replace(verdict, ""), form
+
+
+def test_every_format_names_the_layer_that_lost_most_and_the_cause(push: Push, told: Told) -> None:
+    push(result("0", 41.5, layers=layers(noisy=30.0, fc=45.0)))
+    job = push(result("0", 38.5, layers=layers(noisy=30.0, fc=39.0)))
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert "fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB" in said, form
+        assert "the code: code 3.000 dB" in said, form
+        assert "noisy" not in said, form
+
+
+def test_the_noisiest_layer_is_named_where_no_loss_of_one_is_known(push: Push, told: Told) -> None:
+    push(result("0", 41.5))
+    job = push(result("0", 38.5, layers=layers(noisy=30.0, fc=45.0)))
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert "noisy (Linear) has 97% of the layers" in said, form
+
+
+def test_who_accepted_what_why_and_until_when(push: Push, told: Told) -> None:
+    push(result("0"), result("1"))
+    job = push(result("0", 38.5))
+    told("accept", job, "--reason", "a smaller model", "--by", "ann", "--until", "2199-01-31")
+    for verb in (("show",), *(("gate", "--format", form) for form in ("human", "junit", "markdown"))):
+        said = told(*verb, job).replace("\\", "")
+        # of the loss, and of the series that is missing
+        assert said.count("let through: acceptance by ann until 2199-01-31: a smaller model") == 2, verb

@@ -6,7 +6,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.reports import TODAY, failed, reported
+from tests.reports import TODAY, failed, layers, reported
+from tests.samples import result
 from tests.unit.test_junit import LACKING, REPORTS
 
 from noisefloor.cli.sarif import sarif
@@ -62,6 +63,16 @@ def test_a_verdict_that_is_graver_than_its_findings_is_a_result_of_its_own() -> 
     }
     assert set(found) == {"verdict"}
     assert "nothing was judged" in found["verdict"]
+
+
+def test_a_loss_names_layer_and_cause() -> None:
+    saved = reported(result("0", 41.5, layers=layers(conv=30.0, fc=45.0)))
+    lost = judged(reported(result("0", 38.5, layers=layers(conv=30.0, fc=39.0))), saved, today=TODAY)
+    (found,) = json.loads(sarif(lost, saved))["runs"][0]["results"]
+    assert found["message"]["text"].endswith(
+        "allowed; fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB; "
+        "cause: code or config: the environment is the same"
+    )
 
 
 def test_every_missing_series_is_a_result_and_the_gravest_come_first() -> None:

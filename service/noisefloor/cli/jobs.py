@@ -22,7 +22,7 @@ from noisefloor.cli.options import (
     new_key,
     read_job,
 )
-from noisefloor.cli.report import print_json, print_report
+from noisefloor.cli.report import print_json, print_report, severity
 from noisefloor.client import Client
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.report import Report
@@ -137,6 +137,7 @@ def report_of(service: Client, job: JobView) -> Report:
         for cell in cells
         if any(m.finding and m.finding.verdict is not Verdict.PASS for m in cell.measurements)
     ]
+    found.sort(key=severity, reverse=True)
     return Report(
         name=job.name,
         verdict=job.verdict,

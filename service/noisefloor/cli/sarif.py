@@ -4,13 +4,14 @@ A verdict that is graver than all of them is a result of its own.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.gate.explain import Explanations
 from noisefloor.gate.saved import label
 from noisefloor.identity import canonical, digest
 
@@ -38,9 +39,12 @@ RULES = {
 Located = tuple[Verdict, dict[str, Any]]
 
 
-def sarif(report: Report, *, location: str | None = None) -> str:
-    """The document. `location` is the file that results point at: code scanning shows none without one."""
-    found = [*_missing(report), *_found(report)]
+def sarif(report: Report, saved: Report | None = None, *, location: str | None = None) -> str:
+    """The document. `location` is the file that results point at: code scanning shows none without one.
+
+    `saved` is what the report was held against without a service.
+    """
+    found = [*_missing(report), *_found(report, Explanations(report, saved))]
     found.sort(key=lambda one: -one[0].severity)
     results = [result for _, result in found]
     worst = max((verdict.severity for verdict, _ in found), default=0)
@@ -84,19 +88,23 @@ def _missing(report: Report) -> Iterator[Located]:
         yield finding.verdict, result
 
 
-def _found(report: Report) -> Iterator[Located]:
+def _found(report: Report, explanations: Explanations) -> Iterator[Located]:
     for cell in report.cells:
         for about in (None, *cell.measurements):
             finding = cell.finding if about is None else about.finding
             if finding is not None and finding.verdict not in PASSED:
-                yield finding.verdict, _of(cell, about, finding)
+                known = explanations.of(cell, about, finding)
+                yield finding.verdict, _of(cell, about, finding, known.sentences)
 
 
-def _of(cell: CellView, measured: MeasurementView | None, finding: Finding) -> dict[str, Any]:
+def _of(
+    cell: CellView, measured: MeasurementView | None, finding: Finding, known: Sequence[str]
+) -> dict[str, Any]:
     at = label(cell)
     if measured is not None:
         at += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
-    result = _result(finding.rule, finding.verdict, f"{at}: {finding.message}", at=at)
+    message = "; ".join((finding.message, *known))
+    result = _result(finding.rule, finding.verdict, f"{at}: {message}", at=at)
     if measured is not None:
         result["partialFingerprints"][FINGERPRINT] = f"{measured.series}/{cell.lane.threads}"
     figures = {

@@ -1,18 +1,17 @@
 """The answer of one minute: the gravest findings, what was lost where, and how to see it again. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.figure import Figure
-from noisefloor.contract.layers import LayerReport
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Absence, Baseline, Finding, Verdict
-from noisefloor.gate.culprit import culprit
+from noisefloor.gate.explain import Explanation, Explanations, explained
 from noisefloor.gate.markdown import escaped, fenced
-from noisefloor.gate.saved import label, lines
+from noisefloor.gate.saved import label
 
 SHOWN = 5
 SHA_LENGTH = 12
@@ -43,6 +42,7 @@ class Loss(Value):
     baseline: Baseline | None = None
     layer: str | None = None
     cause: str | None = None
+    let_through: str | None = None
     repro: str | None = None
 
     @property
@@ -118,22 +118,14 @@ def markdown(said: Summary) -> str:
 
 
 def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
-    layers = _layers(report)
-    before = {line: (cell, m) for line, cell, m in lines(saved)} if saved is not None else {}
-    layers_before = _layers(saved) if saved is not None else {}
-    causes = {one.measurement: one.attribution.message for one in report.attributions}
+    explanations = Explanations(report, saved)
     for absence in report.missing:
         yield _missing(absence)
     for cell in report.cells:
-        if cell.finding is not None and cell.finding.verdict is not Verdict.PASS:
-            yield _loss(cell, None, cell.finding, None, None)
-        for m in cell.measurements:
-            if m.finding is None or m.finding.verdict is Verdict.PASS:
-                continue
-            earlier, _ = before.get((m.series, cell.lane.threads), (None, None))
-            was = layers_before.get((earlier.id, m.edge)) if earlier is not None else None
-            layer = _layer(layers.get((cell.id, m.edge)), was)
-            yield _loss(cell, m, m.finding, layer, causes.get(m.id) or _cause(cell, earlier))
+        for about in (None, *cell.measurements):
+            finding = cell.finding if about is None else about.finding
+            if finding is not None and finding.verdict is not Verdict.PASS:
+                yield _loss(cell, about, finding, explanations.of(cell, about, finding))
 
 
 def _missing(absence: Absence) -> Loss:
@@ -144,12 +136,11 @@ def _missing(absence: Absence) -> Loss:
         verdict=finding.verdict,
         message=finding.message,
         baseline=finding.baseline,
+        let_through=explained(finding).let_through,
     )
 
 
-def _loss(
-    cell: CellView, measured: MeasurementView | None, finding: Finding, layer: str | None, cause: str | None
-) -> Loss:
+def _loss(cell: CellView, measured: MeasurementView | None, finding: Finding, known: Explanation) -> Loss:
     where = label(cell)
     if measured is not None:
         where += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
@@ -161,33 +152,11 @@ def _loss(
         floor_db=finding.floor_db,
         drop_db=finding.drop_db,
         baseline=finding.baseline,
-        layer=layer,
-        cause=cause,
+        layer=str(known.layer) if known.layer is not None else None,
+        cause=known.cause,
+        let_through=known.let_through,
         repro=cell.repro,
     )
-
-
-def _layers(report: Report) -> Mapping[tuple[str, str], LayerReport]:
-    return {(view.cell, of_edge.edge): of_edge for view in report.layers for of_edge in view.reports}
-
-
-def _layer(here: LayerReport | None, before: LayerReport | None) -> str | None:
-    found = culprit(here, before) if here is not None else None
-    if found is None:
-        return None
-    layer = found.layer
-    if found.was is not None:
-        return f"{layer.name} ({layer.kind}): {found.was.local} → {layer.local} dB"
-    return f"{layer.name} ({layer.kind}): {layer.share or 0:.0%} of the layers' noise"
-
-
-def _cause(cell: CellView, earlier: CellView | None) -> str | None:
-    """What moved beside the figure. Code and environment are told apart where the latter stood still."""
-    if earlier is None or cell.environment is None or earlier.environment is None:
-        return None
-    if cell.environment == earlier.environment:
-        return "code or config: the environment is the same"
-    return "the environment changed, the code may have too"
 
 
 def _row(loss: Loss) -> tuple[str, ...]:
@@ -199,8 +168,12 @@ def _row(loss: Loss) -> tuple[str, ...]:
         escaped(loss.layer or "–"),
         escaped(loss.cause or "–"),
         _baseline(loss),
-        f"{loss.verdict}: {escaped(loss.message)}",
+        f"{loss.verdict}: {escaped(loss.message)}" + _let_through(loss),
     )
+
+
+def _let_through(loss: Loss) -> str:
+    return f"; let through: {escaped(loss.let_through)}" if loss.let_through is not None else ""
 
 
 def _baseline(loss: Loss) -> str:

@@ -3,11 +3,11 @@
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.delivery import Loss, Reasons
-from noisefloor.contract.layers import LayerReport, LayerView
+from noisefloor.contract.layers import Culprit, LayerReport, LayerView
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Absence, Finding, Verdict
-from noisefloor.gate.culprit import Culprit, culprit
+from noisefloor.gate.culprit import culprit
 from noisefloor.store import absences, analyses, cells, jobs, tables
 from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.views import cell_views
@@ -70,7 +70,7 @@ def _loss(
         drop_db=finding.drop_db,
         creep_db=finding.creep_db if finding.rule == CREEP else None,
         baseline=finding.baseline,
-        layer=_words(found) if found is not None else None,
+        layer=str(found) if found is not None else None,
         cause=cause,
         let_through=str(finding.acknowledged) if finding.acknowledged is not None else None,
         repro=cell.repro,
@@ -91,13 +91,3 @@ def _report(row: tables.Analysis | None, edge: str) -> LayerReport | None:
         return None
     reports = LayerView.model_validate({"cell": row.cell_id, **row.document}).reports
     return next((report for report in reports if report.edge == edge), None)
-
-
-def _words(found: Culprit) -> str:
-    layer = found.layer
-    if found.was is not None and found.drop_db is not None:
-        return (
-            f"{layer.name} ({layer.kind}) lost {found.drop_db:.3f} dB: its own error was at "
-            f"{found.was.local} dB and is at {layer.local} dB"
-        )
-    return f"{layer.name} ({layer.kind}) has {layer.share or 0:.0%} of the layers' own errors"
