@@ -14,6 +14,7 @@ from noisefloor.errors import ConflictError, InvalidRequestError, NotFoundError
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import writing
+from noisefloor.workflow.reasons import reasons
 
 BOTH = ("x86", "onednn")
 TODAY = datetime.now(UTC).date()
@@ -238,13 +239,27 @@ def test_a_lane_that_was_refused_from_the_start_may_not_leave_either(project: Pr
     assert absent.finding.message.startswith("missing: the baseline had a result that was refused")
 
 
+def test_checks_are_told_of_what_is_missing_before_what_is_less_grave(project: Project) -> None:
+    project.measure(40.0, engines=BOTH)
+    job = project.measure(40.0, engines=("qnnpack",))
+    told = reasons(project.session, "demo", job.id)
+    missing = project.missing(job)
+    assert [loss.where for loss in told.losses[:2]] == [absence.label for absence in missing]
+    assert [(loss.verdict.value, loss.repro is None) for loss in told.losses] == [
+        ("regressed", True),
+        ("regressed", True),
+        ("no_baseline", False),
+    ]
+    assert told.more == 0
+
+
 @pytest.mark.parametrize("name", ["nightly", ""])
 def test_an_engine_that_is_unsupported_now_is_missing(project: Project, name: str) -> None:
     project.measure(40.0, engines=BOTH, name=name)
     job = project.measure(40.0, engines=BOTH, unsupported=("onednn",), name=name)
     assert job.verdict == Verdict.REGRESSED
     (absent,) = project.missing(job)
-    assert absent.finding.message == "missing: the baseline had 40.000, the cell is unsupported"
+    assert absent.finding.message == "missing: the baseline had 40.000 dB, the cell is unsupported"
     assert project.session.get(tables.Job, job.id).judgement["compared"] == {  # type: ignore[union-attr,index]
         "common": 1,
         "missing": 1,

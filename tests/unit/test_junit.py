@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import xmlschema
-from tests.reports import TODAY, failed, reported
+from tests.reports import TODAY, failed, layers, reported
 from tests.samples import result
 
 from noisefloor.cli.junit import junit
@@ -28,6 +28,9 @@ REPORTS = {
     ),
     "pending": reported(41.5).replace(verdict=Verdict.PENDING, cells=()),
 }
+
+# Two series of the saved report are gone, and one that is new has no baseline.
+LACKING = judged(reported(41.5, lanes={"engine": ["qnnpack"]}), reported(41.5, 41.5), today=TODAY)
 
 
 @pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
@@ -55,6 +58,30 @@ def test_a_loss_is_a_failure_of_its_measurement_with_what_to_run() -> None:
     assert properties["float32->true output sqnr_db"] == "38.000"
     assert properties["float32->true output drop_db"] == "3.500"
     assert properties["float32->true output baseline_db"] == "41.500"
+
+
+def test_a_loss_names_layer_and_cause_or_says_that_it_is_not_known() -> None:
+    saved = reported(result("0", 41.5, layers=layers(conv=30.0, fc=45.0)))
+    lost = judged(reported(result("0", 38.5, layers=layers(conv=30.0, fc=39.0))), saved, today=TODAY)
+    said = "fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB"
+    cause = "cause: code or config: the environment is the same"
+    failure = next(ET.fromstring(junit(lost, saved)).iter("failure"))
+    assert failure.attrib["message"].endswith(f"allowed; {said}; {cause}")
+    assert (failure.text or "").splitlines()[1:3] == [said, cause]
+    failure = next(ET.fromstring(junit(reported(29.0, policy={}))).iter("failure"))
+    assert failure.attrib["message"].endswith("; cause: not known")
+
+
+def test_every_missing_series_is_a_failed_test_case() -> None:
+    root = ET.fromstring(junit(LACKING))
+    SCHEMA.validate(junit(LACKING))
+    missing, *_ = root
+    assert missing.attrib["name"] == "missing series"
+    cases = {case.attrib["classname"]: case[0] for case in missing.iter("testcase")}
+    assert list(cases) == [absence.label for absence in LACKING.missing]
+    for failure in cases.values():
+        assert (failure.tag, failure.attrib["type"]) == ("failure", "on.missing_series")
+        assert "the baseline had 41.500 dB" in failure.attrib["message"]
 
 
 def test_what_could_not_be_measured_is_an_error_or_skipped_as_the_policy_says() -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.reports import TODAY, failed, reported
-from tests.unit.test_junit import REPORTS
+from tests.reports import TODAY, failed, layers, reported
+from tests.samples import result
+from tests.unit.test_junit import LACKING, REPORTS
 
 from noisefloor.cli.sarif import sarif
 from noisefloor.contract.report import Report
@@ -57,7 +58,28 @@ def test_without_a_location_results_are_at_their_series_alone() -> None:
 
 
 def test_a_verdict_that_is_graver_than_its_findings_is_a_result_of_its_own() -> None:
-    report = judged(reported(41.5), reported(41.5, 41.5), today=TODAY)
-    found = {result["ruleId"]: result["message"]["text"] for result in run(report)["results"]}
+    found = {
+        result["ruleId"]: result["message"]["text"] for result in run(REPORTS["nothing judged"])["results"]
+    }
     assert set(found) == {"verdict"}
-    assert "missing" in found["verdict"]
+    assert "nothing was judged" in found["verdict"]
+
+
+def test_a_loss_names_layer_and_cause() -> None:
+    saved = reported(result("0", 41.5, layers=layers(conv=30.0, fc=45.0)))
+    lost = judged(reported(result("0", 38.5, layers=layers(conv=30.0, fc=39.0))), saved, today=TODAY)
+    (found,) = json.loads(sarif(lost, saved))["runs"][0]["results"]
+    assert found["message"]["text"].endswith(
+        "allowed; fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB; "
+        "cause: code or config: the environment is the same"
+    )
+
+
+def test_every_missing_series_is_a_result_and_the_gravest_come_first() -> None:
+    first, *missing = run(LACKING)["results"]
+    assert (first["ruleId"], len(missing)) == ("on.missing_series", 2)
+    assert [one["ruleId"] for one in missing] == ["on.missing_series", "on.no_baseline"]
+    (absence, _) = LACKING.missing
+    assert first["message"]["text"] == f"{absence.label}: {absence.finding.message}"
+    assert first["partialFingerprints"]["noisefloorSeries/v1"] == f"{absence.series}/missing"
+    assert first["properties"]["baseline"]["figure"]["value"] == 41.5

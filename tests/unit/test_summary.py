@@ -2,17 +2,20 @@
 
 from tests.reports import NEWER, TODAY, failed, layers, reported
 from tests.samples import result, spec
+from tests.unit.test_junit import LACKING
 
 from noisefloor.contract.attribution import AttributionView, Corner, Square
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.verdict import Verdict
 from noisefloor.gate.attribution import attribute
+from noisefloor.gate.markdown import escaped
 from noisefloor.gate.saved import judged
 from noisefloor.gate.summary import Loss, Summary, markdown, summary
 
 SAVED = reported(
     result("0", 41.5, layers=layers(conv=50.0, fc=45.0)), 41.5, git={"sha": "ab" * 20, "branch": "main"}
 )
+FC_LOST = "fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB"
 
 
 def test_the_worst_series_comes_first_with_its_layer_cause_and_baseline() -> None:
@@ -21,14 +24,14 @@ def test_the_worst_series_comes_first_with_its_layer_cause_and_baseline() -> Non
     worst, other = said.losses
     assert worst.where.endswith("x86 · float32->true")
     assert worst.lost_db == 3.0
-    assert worst.layer == "fc (Linear): 45.000 → 39.000 dB"
+    assert worst.layer == FC_LOST
     assert worst.cause == "code or config: the environment is the same"
     assert worst.repro.endswith("| noisefloor run -")
     assert (other.lost_db, other.layer) == (1.0, None)
     table = markdown(said)
     assert "## nightly: Regressed" in table
     row = next(line for line in table.splitlines() if "x86" in line and line.startswith("| multiple"))
-    assert "38.500 | 3.000 | fc (Linear): 45.000 → 39.000 dB" in row
+    assert f"38.500 | 3.000 | {FC_LOST}" in row
     assert "41.500 at abababababab" in row
     assert f"```sh\n{worst.repro}\n```" in table
 
@@ -59,8 +62,8 @@ def test_the_cause_is_the_attributions_until_it_is_judged_against_something_else
 def test_without_a_layer_before_the_noisiest_is_named() -> None:
     now = reported(result("0", 29.0, layers=layers(conv=50.0, fc=30.0)), policy={})
     (loss,) = summary(now).losses
-    assert loss.layer == "fc (Linear): 99% of the layers' noise"
-    assert (loss.lost_db, loss.cause) == (1.0, None)
+    assert loss.layer == "fc (Linear) has 99% of the layers' own errors"
+    assert (loss.lost_db, loss.cause) == (1.0, "not known")
     assert "floor 30.000" in markdown(summary(now))
 
 
@@ -79,7 +82,17 @@ def test_what_passes_is_one_line_and_no_table() -> None:
 def test_more_than_is_shown_is_counted() -> None:
     said = summary(judged(reported(38.5, 40.5), SAVED, today=TODAY), SAVED, shown=1)
     assert (len(said.losses), said.more) == (1, 1)
-    assert "1 more findings are not a pass." in markdown(said)
+    assert "1 more finding is not a pass." in markdown(said)
+
+
+def test_every_missing_series_has_a_row_above_what_is_less_grave() -> None:
+    said = summary(LACKING, shown=1)
+    assert [(loss.missing, loss.verdict.value) for loss in said.losses] == [(True, "regressed")] * 2
+    assert said.more == 1
+    table = markdown(said)
+    for absence in LACKING.missing:
+        assert f"| {escaped(absence.label)} | – | – | – | – | 41.500 | regressed: missing:" in table
+    assert "1 more finding is not a pass." in table
 
 
 def test_names_cannot_write_markdown_or_close_the_fence() -> None:

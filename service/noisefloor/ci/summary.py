@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from noisefloor.contract.delivery import Announcement, Loss, Reasons
 from noisefloor.gate.markdown import escaped, fenced
-from noisefloor.gate.summary import SHA_LENGTH, TITLES
+from noisefloor.gate.summary import SHA_LENGTH, TITLES, others
 
 SUMMARY_LENGTH = 65_535  # GitHub's limit for a check's summary, in characters
 DESCRIPTION_LENGTH = 140  # GitHub's limit for a commit status; GitLab takes 255
@@ -26,7 +26,7 @@ def description(announcement: Announcement, reasons: Reasons) -> str:
 def markdown(announcement: Announcement, reasons: Reasons, job_url: str | None) -> str:
     """The check's summary: worst series, dB, layer, cause, baseline used, repro command."""
     link = f"[The job]({job_url})" if job_url is not None else None
-    rest = f"{reasons.more} more findings are not a pass." if reasons.more else None
+    rest = others(reasons.more) if reasons.more else None
     parts = [f"**{announcement.verdict}**: {escaped(announcement.message)}", *_losses(reasons), rest, link]
     text, room = "", SUMMARY_LENGTH - len(link or "") - 2
     for part in filter(None, parts):
@@ -48,7 +48,7 @@ def _losses(reasons: Reasons) -> Iterator[str]:
         if loss.let_through is not None:
             lines.append(f"- let through: {escaped(loss.let_through)}")
         lines.append(f"- baseline: {_baseline(loss)}")
-        if (block := fenced(loss.repro)) is not None:
+        if loss.repro is not None and (block := fenced(loss.repro)) is not None:
             lines += ["", "Measure it again:", block]
         yield "\n".join(lines)
 

@@ -100,7 +100,7 @@ def _against(report: Report, saved: Report) -> Report:
 
 def _print(report: Report, saved: Report | None, format: GateFormat, location: str | None) -> None:  # noqa: A002
     if format is GateFormat.HUMAN:
-        print_verdict(report)
+        print_verdict(report, saved)
         if report.url is not None:
             typer.echo(f"dashboard: {report.url}")
         return
@@ -113,9 +113,9 @@ def _print(report: Report, saved: Report | None, format: GateFormat, location: s
 def _document(report: Report, saved: Report | None, format: GateFormat, location: str | None) -> str:  # noqa: A002
     match format:
         case GateFormat.JUNIT:
-            return junit(report)
+            return junit(report, saved)
         case GateFormat.SARIF:
-            return sarif(report, location=location)
+            return sarif(report, saved, location=location)
         case GateFormat.MARKDOWN:
             return markdown(summary(report, saved))
         case _:

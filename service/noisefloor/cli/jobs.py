@@ -22,7 +22,7 @@ from noisefloor.cli.options import (
     new_key,
     read_job,
 )
-from noisefloor.cli.report import print_json, print_report
+from noisefloor.cli.report import print_json, print_report, severity
 from noisefloor.client import Client
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.report import Report
@@ -137,6 +137,7 @@ def report_of(service: Client, job: JobView) -> Report:
         for cell in cells
         if any(m.finding and m.finding.verdict is not Verdict.PASS for m in cell.measurements)
     ]
+    found.sort(key=severity, reverse=True)
     return Report(
         name=job.name,
         verdict=job.verdict,
@@ -145,6 +146,7 @@ def report_of(service: Client, job: JobView) -> Report:
         policy=job.policy.policy if job.policy is not None else Policy(),
         url=page_of(service, job.id),
         cells=cells,
+        missing=job.missing,
         layers=tuple(service.layers(job.id, cell.id) for cell in found[:LAYERS_SHOWN]),
         attributions=service.attribution(job.id) if found else (),
     )

@@ -1,10 +1,12 @@
-"""A report as JUnit XML: a suite of each cell, a test case of each measurement, and one of the verdict.
+"""A report as JUnit XML: a suite of each cell, a test case of each measurement and of each missing series.
+
+The verdict is a test case of its own.
 
 Decibels stand as properties of the suite: the schemas of those who read JUnit know none of a test case.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from xml.etree.ElementTree import (
     Element,
     SubElement,
@@ -15,8 +17,10 @@ from xml.etree.ElementTree import (
 from noisefloor.contract.measurement import SQNR, amount
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.contract.verdict import Absence, Finding, Verdict
+from noisefloor.gate.explain import Explanations, explained
 from noisefloor.gate.saved import label
+from noisefloor.gate.summary import gravest_first
 
 FAILURE, ERROR, SKIPPED = "failure", "error", "skipped"
 OUTCOMES = {
@@ -29,12 +33,18 @@ OUTCOMES = {
 FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def junit(report: Report) -> str:
-    """The document. It has a failure or an error whenever the verdict is none that lets a merge through."""
+def junit(report: Report, saved: Report | None = None) -> str:
+    """The document. It has a failure or an error whenever the verdict is none that lets a merge through.
+
+    `saved` is what the report was held against without a service.
+    """
     name = report.name or "noisefloor"
+    explanations = Explanations(report, saved)
     root = Element("testsuites", name=_text(name))
+    if report.missing:
+        root.append(_missing(report.missing))
     for cell in report.cells:
-        root.append(_suite(cell))
+        root.append(_suite(cell, explanations))
     root.append(_verdict(report, name))
     for attribute in ("tests", "failures", "errors"):
         root.set(attribute, str(sum(int(suite.get(attribute, "0")) for suite in root)))
@@ -43,34 +53,69 @@ def junit(report: Report) -> str:
     return f"{document.decode()}\n"
 
 
-def _suite(cell: CellView) -> Element:
+def _suite(cell: CellView, explanations: Explanations) -> Element:
     suite = Element("testsuite", name=_text(label(cell)), time=f"{cell.duration_s or 0:.3f}")
     properties = SubElement(suite, "properties")
     for name, value in _properties(cell):
         SubElement(properties, "property", name=_text(name), value=_text(value))
     if cell.finding is not None or not cell.measurements:
         warned = cell.finding is not None and cell.finding.verdict is Verdict.WARN
-        _case(suite, cell, cell.status.value, cell.finding, otherwise=SKIPPED if warned else None)
+        case = _case(suite, cell, cell.status.value)
+        _told(case, cell, None, cell.finding, explanations, otherwise=SKIPPED if warned else None)
     for measurement in cell.measurements:
         if measurement.finding is not None or measurement.metric == SQNR:
-            _case(suite, cell, _what(measurement), measurement.finding, otherwise=None)
+            case = _case(suite, cell, _what(measurement))
+            _told(case, cell, measurement, measurement.finding, explanations, otherwise=None)
     return _counted(suite)
 
 
-def _case(suite: Element, cell: CellView, name: str, finding: Finding | None, otherwise: str | None) -> None:
-    case = SubElement(suite, "testcase", classname=_text(label(cell)), name=_text(name))
+def _missing(absences: Sequence[Absence]) -> Element:
+    """A suite of the series that are not there, the gravest first: there is no cell that could have them."""
+    suite = Element("testsuite", name="missing series")
+    for absence in gravest_first(absences):
+        case = SubElement(suite, "testcase", classname=_text(absence.label), name="missing")
+        known = explained(absence.finding).sentences
+        _outcome(case, absence.finding, known, (), otherwise=None)
+    return _counted(suite)
+
+
+def _case(suite: Element, cell: CellView, name: str) -> Element:
+    return SubElement(suite, "testcase", classname=_text(label(cell)), name=_text(name))
+
+
+def _told(
+    case: Element,
+    cell: CellView,
+    measured: MeasurementView | None,
+    finding: Finding | None,
+    explanations: Explanations,
+    *,
+    otherwise: str | None,
+) -> None:
     if finding is None:
         SubElement(case, SKIPPED).text = "no rule applies"
         return
+    known = explanations.of(cell, measured, finding).sentences if finding.verdict is not Verdict.PASS else ()
+    _outcome(case, finding, known, (cell.traceback, f"reproduce: {cell.repro}"), otherwise=otherwise)
+
+
+def _outcome(
+    case: Element,
+    finding: Finding,
+    known: Sequence[str],
+    more: Sequence[str | None],
+    *,
+    otherwise: str | None,
+) -> None:
     outcome = OUTCOMES.get(finding.verdict, otherwise)
+    message = "; ".join((finding.message, *known))
     if outcome in {FAILURE, ERROR}:
-        element = SubElement(case, str(outcome), type=_text(finding.rule), message=_text(finding.message))
-        parts = (finding.message, cell.traceback, f"reproduce: {cell.repro}")
-        element.text = _text("\n".join(part for part in parts if part))
+        element = SubElement(case, str(outcome), type=_text(finding.rule), message=_text(message))
+        element.text = _text("\n".join(part for part in (finding.message, *known, *more) if part))
     elif outcome == SKIPPED:
-        SubElement(case, SKIPPED).text = _text(finding.message)
+        SubElement(case, SKIPPED).text = _text(message)
     else:
-        SubElement(case, "system-out").text = _text(f"{finding.verdict}: {finding.message}")
+        SubElement(case, "system-out").text = _text(f"{finding.verdict}: {message}")
 
 
 def _verdict(report: Report, name: str) -> Element:

@@ -1,7 +1,7 @@
 """Results as a person or a program reads them. `run` and the service's verbs print through here alike."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -11,12 +11,12 @@ from rich.text import Text
 from noisefloor.contract.base import Value
 from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus
-from noisefloor.contract.layers import LayerView, Sensitivity
+from noisefloor.contract.layers import Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, amount, unit
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Verdict
-from noisefloor.gate.culprit import culprit
+from noisefloor.contract.verdict import Absence, Verdict
+from noisefloor.gate.explain import Explanations, explained
 
 WIDTH_UNSEEN = 160
 
@@ -58,12 +58,21 @@ def print_report(report: Report) -> None:
     print_verdict(report)
 
 
-def print_verdict(report: Report) -> None:
-    """What needs attention, with the command that reproduces it, and the verdict."""
+def print_verdict(report: Report, saved: Report | None = None) -> None:
+    """What needs attention, with the command that reproduces it, and the verdict.
+
+    `saved` is what the report was held against without a service.
+    """
     console = screen()
     layers = {view.cell: view for view in report.layers}
-    causes = {one.measurement: one.attribution.message for one in report.attributions}
-    _print_attention(console, report.cells, layers, causes)
+    explanations = Explanations(report, saved)
+    concerns: list[CellView | Absence] = [*report.missing, *report.cells]
+    for one in sorted(concerns, key=severity, reverse=True):
+        if isinstance(one, Absence):
+            console.print(Text(f"{one.label}: ", style="bold"), Text(one.finding.message), sep="")
+            _print_indented(console, explained(one.finding).sentences)
+        else:
+            _print_attention(console, one, explanations)
     for cell in report.cells:
         sensitivity = layers[cell.id].sensitivity if cell.id in layers else None
         if sensitivity is not None:
@@ -129,49 +138,38 @@ def _verdict(finding: Any) -> Text:
     return Text(finding.verdict.value, style=STYLES[finding.verdict]) if finding else Text("–", style="dim")
 
 
-def _print_attention(
-    console: Console,
-    cells: Sequence[CellView],
-    layers: Mapping[str, LayerView],
-    causes: Mapping[str, str],
-) -> None:
-    for cell in cells:
-        found = [(cell.lane.label, cell.finding, None)] + [
-            (f"{cell.lane.label} {m.edge} {m.place}", m.finding, causes.get(m.id)) for m in cell.measurements
-        ]
-        bad = [
-            (where, f, cause) for where, f, cause in found if f is not None and f.verdict is not Verdict.PASS
-        ]
-        for where, finding, cause in bad:
-            console.print(
-                Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end=""
-            )
-            console.print(Text(finding.message))
-            if cause is not None:
-                console.print(Text(f"  cause: {cause}"))
-        if bad and cell.traceback:
-            console.print(Text(cell.traceback.rstrip(), style="dim"))
-        for line in _layer_lines(cell, layers.get(cell.id)):
-            console.print(Text(f"  {line}"))
-        if cell.conformance is not None and cell.conformance.script is not None:
-            console.print(Text(cell.conformance.script), soft_wrap=True)
-        if bad:
-            console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+def severity(one: CellView | Absence) -> int:
+    """Of the gravest finding; 0 of a cell that has none."""
+    of = [one.finding] if isinstance(one, Absence) else [one.finding, *(m.finding for m in one.measurements)]
+    return max((finding.verdict.severity for finding in of if finding is not None), default=0)
 
 
-def _layer_lines(cell: CellView, layers: LayerView | None) -> Iterator[str]:
-    """The noisiest layer of each edge that something was found of."""
-    if layers is None:
-        return
-    found = {m.edge for m in cell.measurements if m.finding and m.finding.verdict is not Verdict.PASS}
-    for report in layers.reports:
-        noisiest = culprit(report, None) if report.edge in found else None
-        if noisiest is not None:
-            layer, share = noisiest.layer, noisiest.layer.share or 0.0
-            yield (
-                f"{report.edge}: the noisiest layer is {layer.name}, {layer.local} dB on its own, "
-                f"{share:.0%} of the layers' noise"
-            )
+def _print_attention(console: Console, cell: CellView, explanations: Explanations) -> None:
+    bad, layers = False, []
+    for about in (None, *cell.measurements):
+        finding = cell.finding if about is None else about.finding
+        if finding is None or finding.verdict is Verdict.PASS:
+            continue
+        bad = True
+        where = cell.lane.label if about is None else f"{cell.lane.label} {about.edge} {about.place}"
+        console.print(Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end="")
+        console.print(Text(finding.message))
+        known = explanations.of(cell, about, finding)
+        if known.layer is not None:
+            layers.append(f"{known.layer.edge}: {known.layer}")
+        _print_indented(console, known.replace(layer=None).sentences)
+    if bad and cell.traceback:
+        console.print(Text(cell.traceback.rstrip(), style="dim"))
+    _print_indented(console, dict.fromkeys(layers))
+    if cell.conformance is not None and cell.conformance.script is not None:
+        console.print(Text(cell.conformance.script), soft_wrap=True)
+    if bad:
+        console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+
+
+def _print_indented(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(Text(f"  {line}"))
 
 
 def _sensitivity(found: Sensitivity) -> str:

@@ -1,13 +1,17 @@
-"""A report as SARIF 2.1.0: a result of each finding that is no pass, and one of a verdict that is graver."""
+"""A report as SARIF 2.1.0: a result of each finding that is no pass, the gravest first.
+
+A verdict that is graver than all of them is a result of its own.
+"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.gate.explain import Explanations
 from noisefloor.gate.saved import label
 from noisefloor.identity import canonical, digest
 
@@ -24,6 +28,7 @@ RULES = {
     "zero_output": "The output is not zero throughout",
     "on.nonfinite": "The output is finite",
     "on.no_baseline": "There is a baseline",
+    "on.missing_series": "Every series of the baseline is there",
     "on.unsupported": "The engine supports what is measured",
     "on.conformance": "The kernel gives what its reference gives, but for a rounding",
     "conformance": "What was found of the kernel is there",
@@ -31,12 +36,18 @@ RULES = {
     VERDICT_RULE: "The job as a whole passes its policy",
 }
 
+Located = tuple[Verdict, dict[str, Any]]
 
-def sarif(report: Report, *, location: str | None = None) -> str:
-    """The document. `location` is the file that results point at: code scanning shows none without one."""
-    found = list(_found(report))
-    results = [_of(*one) for one in found]
-    worst = max((finding.verdict.severity for _, _, finding in found), default=0)
+
+def sarif(report: Report, saved: Report | None = None, *, location: str | None = None) -> str:
+    """The document. `location` is the file that results point at: code scanning shows none without one.
+
+    `saved` is what the report was held against without a service.
+    """
+    found = [*_missing(report), *_found(report, Explanations(report, saved))]
+    found.sort(key=lambda one: -one[0].severity)
+    results = [result for _, result in found]
+    worst = max((verdict.severity for verdict, _ in found), default=0)
     if worst < report.verdict.severity and report.verdict not in PASSED:
         results.append(_result(VERDICT_RULE, report.verdict, report.message, at=report.name or "job"))
     physical = {"artifactLocation": {"uri": location}, "region": {"startLine": 1}} if location else None
@@ -63,19 +74,37 @@ def sarif(report: Report, *, location: str | None = None) -> str:
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
 
 
-def _found(report: Report) -> Iterator[tuple[CellView, MeasurementView | None, Finding]]:
+def _missing(report: Report) -> Iterator[Located]:
+    """Of series that are not there; their fingerprint is no measurement's, which came and went otherwise."""
+    for absence in report.missing:
+        finding = absence.finding
+        if finding.verdict in PASSED:
+            continue
+        at = absence.label
+        result = _result(finding.rule, finding.verdict, f"{at}: {finding.message}", at=at)
+        result["partialFingerprints"][FINGERPRINT] = f"{absence.series}/missing"
+        if finding.baseline is not None:
+            result["properties"] = {"baseline": finding.baseline.model_dump(mode="json")}
+        yield finding.verdict, result
+
+
+def _found(report: Report, explanations: Explanations) -> Iterator[Located]:
     for cell in report.cells:
         for about in (None, *cell.measurements):
             finding = cell.finding if about is None else about.finding
             if finding is not None and finding.verdict not in PASSED:
-                yield cell, about, finding
+                known = explanations.of(cell, about, finding)
+                yield finding.verdict, _of(cell, about, finding, known.sentences)
 
 
-def _of(cell: CellView, measured: MeasurementView | None, finding: Finding) -> dict[str, Any]:
+def _of(
+    cell: CellView, measured: MeasurementView | None, finding: Finding, known: Sequence[str]
+) -> dict[str, Any]:
     at = label(cell)
     if measured is not None:
         at += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
-    result = _result(finding.rule, finding.verdict, f"{at}: {finding.message}", at=at)
+    message = "; ".join((finding.message, *known))
+    result = _result(finding.rule, finding.verdict, f"{at}: {message}", at=at)
     if measured is not None:
         result["partialFingerprints"][FINGERPRINT] = f"{measured.series}/{cell.lane.threads}"
     figures = {

@@ -49,7 +49,9 @@ class Loss(Value):
     layer: LongText | None = Field(default=None, description="the layer to look at first, and why")
     cause: LongText | None = Field(default=None, description="the attribution's message: code or environment")
     let_through: LongText | None = Field(default=None, description="who acknowledged it, until when, and why")
-    repro: str
+    repro: str | None = Field(
+        default=None, description="the command that measures it; of what is missing none"
+    )
 
 
 class Reasons(Value):

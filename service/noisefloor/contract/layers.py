@@ -90,9 +90,38 @@ class Sensitivity(Value):
     unavailable: Text | None = Field(default=None, description="why layers cannot be taken one by one")
 
 
+class Culprit(Value):
+    """The layer to look at first: whose own error grew most since the result before, or else the noisiest."""
+
+    edge: Edge
+    layer: Layer
+    was: Layer | None = Field(default=None, description="at the result before; null of the noisiest")
+    drop_db: float | None = Field(default=None, description="by which its own SQNR fell since, dB")
+
+    def __str__(self) -> str:
+        """What it lost since; of the noisiest, its part of the layers' own errors.
+
+        >>> own = {"kind": "finite", "value": 20.0}
+        >>> layer = Layer(name="fc", kind="Linear", cumulative=own, local=own, share=0.9)
+        >>> str(Culprit(edge="float32->true", layer=layer))
+        "fc (Linear) has 90% of the layers' own errors"
+        """
+        name = f"{self.layer.name} ({self.layer.kind})"
+        if self.was is not None and self.drop_db is not None:
+            return (
+                f"{name} lost {self.drop_db:.3f} dB: its own error was at {self.was.local} dB "
+                f"and is at {self.layer.local} dB"
+            )
+        return f"{name} has {self.layer.share or 0:.0%} of the layers' own errors"
+
+
 class LayerView(Value):
     """What the service tells of a cell's layers."""
 
     cell: Text
     reports: tuple[LayerReport, ...] = ()
     sensitivity: Sensitivity | None = None
+    lost: tuple[Culprit, ...] = Field(
+        default=(),
+        description="of each edge whose baseline's layers are known: the one that lost most since, if any",
+    )

@@ -66,6 +66,15 @@ def amount(figure: Figure, metric: str = SQNR) -> str:
     return str(figure) if figure.value is None or unit(metric) == " dB" else f"{figure.value:.4g}"
 
 
+def quantity(figure: Figure, metric: str = SQNR) -> str:
+    """A figure with its unit, or why it is no number.
+
+    >>> quantity(Figure.finite(41.4964)), quantity(Figure.finite(2.0), "wrong_cases")
+    ('41.496 dB', '2')
+    """
+    return amount(figure, metric) + (unit(metric) if figure.value is not None else "")
+
+
 class Extreme(Value):
     """The worst slice along one axis: its index and its SQNR in dB."""
 

@@ -8,7 +8,7 @@ from noisefloor.contract.job import Git
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import CellView
-from noisefloor.contract.verdict import Verdict
+from noisefloor.contract.verdict import Absence, Verdict
 
 
 class Report(Value):
@@ -21,6 +21,9 @@ class Report(Value):
     policy: Policy = Policy()
     url: Text | None = Field(default=None, description="the job's page, where a service has it")
     cells: tuple[CellView, ...]
+    missing: tuple[Absence, ...] = Field(
+        default=(), description="series that the baseline had and this job has not"
+    )
     layers: tuple[LayerView, ...] = Field(
         default=(), description="of every cell that `run` measured; from a service, of cells with findings"
     )

@@ -7,11 +7,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.attribution import Attribution
-from noisefloor.contract.layers import LayerReport, LayerView
+from noisefloor.contract.layers import Culprit, LayerReport, LayerView
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.trend import FieldChange
 from noisefloor.contract.verdict import Finding, Verdict
-from noisefloor.gate.culprit import Culprit, culprit
+from noisefloor.gate.culprit import culprit
 from noisefloor.history.environments import differences
 from noisefloor.store import analyses, cells, measurements, series, tables
 from noisefloor.store.series import Point

@@ -64,13 +64,15 @@ def search(source: Source, rule: BaselineRule, git: Git, history: Collection[str
     within = min(last, rule.max_age_commits or last)
     distances = {ancestors[back - 1]: back for back in range(first, within + 1)}
     if not distances:
-        said = f"the merge base {ancestors[first - 1][:SHORT_SHA]} is {first} commits back"
+        said = f"the merge base {ancestors[first - 1][:SHORT_SHA]} is {_commits(first)} back"
         return Search(source=source, nowhere=f"{said}, {rule.max_age_commits} allowed")
-    where = (
-        f"the merge base with {rule.branch}, {ancestors[first - 1][:SHORT_SHA]}, {first} commits back"
-        if source == "merge_base"
-        else f"any of the {len(distances)} ancestors from {first} commits back"
-    )
+    nearest = f"{ancestors[first - 1][:SHORT_SHA]}, {_commits(first)} back"
+    if source == "merge_base":
+        where = f"the merge base with {rule.branch}, {nearest}"
+    elif len(distances) == 1:
+        where = f"the ancestor {nearest}"
+    else:
+        where = f"any of the {len(distances)} ancestors from {_commits(first)} back"
     return Search(source=source, distances=distances, before=where)
 
 
@@ -106,9 +108,9 @@ def _too_old(rule: BaselineRule, baseline: Baseline) -> str | None:
     if rule.max_age_commits is None or baseline.source != "previous":
         return None
     if baseline.distance is None:
-        return f"the distance to the previous result is not known, {rule.max_age_commits} commits allowed"
+        return f"the distance to the previous result is not known, {_commits(rule.max_age_commits)} allowed"
     if baseline.distance > rule.max_age_commits:
-        return f"the previous result is {baseline.distance} commits back, {rule.max_age_commits} allowed"
+        return f"the previous result is {_commits(baseline.distance)} back, {rule.max_age_commits} allowed"
     return None
 
 
@@ -116,3 +118,7 @@ def _no_ancestors(git: Git) -> str:
     if git.sha is None:
         return "the job names no commit (git.sha)"
     return "the job was sent without ancestors (git.ancestors): a shallow clone has none"
+
+
+def _commits(number: int) -> str:
+    return f"{number} commit{'' if number == 1 else 's'}"

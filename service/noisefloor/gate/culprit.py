@@ -1,19 +1,8 @@
 """The layer to look at first. Pure."""
 
-from dataclasses import dataclass
-
-from noisefloor.contract.layers import Layer, LayerReport
+from noisefloor.contract.layers import Culprit, Layer, LayerReport
 
 NOTICEABLE_DB = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Culprit:
-    """A layer, and what it lost since the result before; without one, the noisiest layer."""
-
-    layer: Layer
-    was: Layer | None
-    drop_db: float | None
 
 
 def culprit(report: LayerReport, before: LayerReport | None) -> Culprit | None:
@@ -26,7 +15,7 @@ def culprit(report: LayerReport, before: LayerReport | None) -> Culprit | None:
     if before is not None:
         earlier = {layer.name: layer for layer in before.layers}
         lost = [
-            Culprit(layer=layer, was=earlier[layer.name], drop_db=drop_db)
+            Culprit(edge=report.edge, layer=layer, was=earlier[layer.name], drop_db=drop_db)
             for layer in report.layers
             if layer.name in earlier and (drop_db := _drop_db(earlier[layer.name], layer)) is not None
         ]
@@ -34,7 +23,7 @@ def culprit(report: LayerReport, before: LayerReport | None) -> Culprit | None:
         if most is not None and most.drop_db is not None and most.drop_db > NOTICEABLE_DB:
             return most
     noisiest = report.ranked[0]
-    return Culprit(layer=noisiest, was=None, drop_db=None) if noisiest.share else None
+    return Culprit(edge=report.edge, layer=noisiest) if noisiest.share else None
 
 
 def _drop_db(before: Layer, now: Layer) -> float | None:

@@ -75,6 +75,7 @@ class AbsentSeries(Value):
     series: str
     label: str
     where: Where
+    metric: Metric = SQNR
     baseline: Baseline | None  # without one, all that was measured of it was refused
     status: CellStatus | None = None
     levels: tuple[Level, ...] = ()

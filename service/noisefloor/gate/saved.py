@@ -7,7 +7,7 @@ from noisefloor import plan
 from noisefloor.contract.measurement import SQNR, WRONG_CASES
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import ACCEPTED, Baseline
+from noisefloor.contract.verdict import ACCEPTED, Absence, Baseline
 from noisefloor.gate.evidence import AbsentSeries, CellEvidence, cell_evidence, evidence, where
 from noisefloor.gate.judge import CellFindings, judge
 
@@ -22,16 +22,27 @@ def judged(report: Report, saved: Report | None = None, *, today: date) -> Repor
     missing: a cell that gives no figure any more passes no gate.
     """
     baselines = dict(_baselines(saved)) if saved is not None else {}
+    absent = list(_missing(report, saved, baselines)) if saved is not None else []
     judgement = judge(
         report.policy,
         [_evidence(cell, baselines) for cell in report.cells],
         today=today,
-        absent=list(_missing(report, saved, baselines)) if saved is not None else (),
+        absent=absent,
     )
     cells = tuple(
         _with_findings(cell, found) for cell, found in zip(report.cells, judgement.cells, strict=True)
     )
-    return report.replace(cells=cells, verdict=judgement.verdict, message=judgement.message, attributions=())
+    missing = tuple(
+        Absence(series=one.series, label=one.label, finding=finding)
+        for one, finding in zip(absent, judgement.absent, strict=True)
+    )
+    return report.replace(
+        cells=cells,
+        missing=missing,
+        verdict=judgement.verdict,
+        message=judgement.message,
+        attributions=(),
+    )
 
 
 def lines(report: Report) -> Iterator[tuple[Line, CellView, MeasurementView]]:
@@ -95,6 +106,7 @@ def _missing(report: Report, saved: Report, baselines: Mapping[Line, Baseline]) 
                 series=m.series,
                 label=f"{planned.label} · {m.edge} · {m.place}",
                 where=where(planned).model_copy(update={"edge": m.edge, "place": m.place}),
+                metric=m.metric,
                 baseline=baselines.get(line),
                 status=status.get(_identity(cell)),
             )

@@ -1,18 +1,17 @@
 """The answer of one minute: the gravest findings, what was lost where, and how to see it again. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from noisefloor.contract.base import Value
 from noisefloor.contract.figure import Figure
-from noisefloor.contract.layers import LayerReport
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Baseline, Finding, Verdict
-from noisefloor.gate.culprit import culprit
+from noisefloor.contract.verdict import Absence, Baseline, Finding, Verdict
+from noisefloor.gate.explain import Explanation, Explanations, explained
 from noisefloor.gate.markdown import escaped, fenced
-from noisefloor.gate.saved import label, lines
+from noisefloor.gate.saved import label
 
 SHOWN = 5
 SHA_LENGTH = 12
@@ -28,9 +27,13 @@ TITLES = {
 
 
 class Loss(Value):
-    """One finding that is no pass: where, how much, since what, and what it is put down to."""
+    """One finding that is no pass: where, how much, since what, and what it is put down to.
+
+    What is missing is in no cell: it has no figure, and no command that measures it again.
+    """
 
     where: str
+    missing: bool = False
     verdict: Verdict
     message: str
     figure: Figure | None = None
@@ -39,7 +42,8 @@ class Loss(Value):
     baseline: Baseline | None = None
     layer: str | None = None
     cause: str | None = None
-    repro: str
+    let_through: str | None = None
+    repro: str | None = None
 
     @property
     def lost_db(self) -> float | None:
@@ -64,16 +68,34 @@ class Summary(Value):
 
 
 def summary(report: Report, saved: Report | None = None, *, shown: int = SHOWN) -> Summary:
-    """The summary of a judged report; `saved` has the layers and the environment of before."""
+    """The summary of a judged report; `saved` has the layers and the environment of before.
+
+    Every missing series is in it: of the other losses, those that are among the `shown` gravest.
+    """
     losses = sorted(_losses(report, saved), key=lambda one: (-one.verdict.severity, -(one.lost_db or 0.0)))
+    kept = tuple(loss for number, loss in enumerate(losses) if number < shown or loss.missing)
     return Summary(
         name=report.name,
         verdict=report.verdict,
         message=report.message,
-        losses=tuple(losses[:shown]),
-        more=max(0, len(losses) - shown),
+        losses=kept,
+        more=len(losses) - len(kept),
         url=report.url,
     )
+
+
+def gravest_first(absences: Iterable[Absence]) -> list[Absence]:
+    """Missing series by what they mean; those of one verdict stay in their order."""
+    return sorted(absences, key=lambda one: -one.finding.verdict.severity)
+
+
+def others(number: int) -> str:
+    """What is said of the losses that are not shown.
+
+    >>> others(1)
+    '1 more finding is not a pass.'
+    """
+    return f"{number} more {'finding is' if number == 1 else 'findings are'} not a pass."
 
 
 def markdown(said: Summary) -> str:
@@ -85,9 +107,9 @@ def markdown(said: Summary) -> str:
         head = ("series", "SQNR dB", "lost dB", "layer", "cause", "baseline", "verdict")
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows)))
     if said.more:
-        parts.append(f"{said.more} more findings are not a pass.")
+        parts.append(others(said.more))
     for repro, group in groupby(said.losses, key=lambda loss: loss.repro):
-        if (block := fenced(repro)) is not None:
+        if repro is not None and (block := fenced(repro)) is not None:
             where = ", ".join(escaped(loss.where) for loss in group)
             parts.append(f"Measure it again ({where}):\n\n{block}")
     if said.url is not None:
@@ -96,25 +118,29 @@ def markdown(said: Summary) -> str:
 
 
 def _losses(report: Report, saved: Report | None) -> Iterator[Loss]:
-    layers = _layers(report)
-    before = {line: (cell, m) for line, cell, m in lines(saved)} if saved is not None else {}
-    layers_before = _layers(saved) if saved is not None else {}
-    causes = {one.measurement: one.attribution.message for one in report.attributions}
+    explanations = Explanations(report, saved)
+    for absence in report.missing:
+        yield _missing(absence)
     for cell in report.cells:
-        if cell.finding is not None and cell.finding.verdict is not Verdict.PASS:
-            yield _loss(cell, None, cell.finding, None, None)
-        for m in cell.measurements:
-            if m.finding is None or m.finding.verdict is Verdict.PASS:
-                continue
-            earlier, _ = before.get((m.series, cell.lane.threads), (None, None))
-            was = layers_before.get((earlier.id, m.edge)) if earlier is not None else None
-            layer = _layer(layers.get((cell.id, m.edge)), was)
-            yield _loss(cell, m, m.finding, layer, causes.get(m.id) or _cause(cell, earlier))
+        for about in (None, *cell.measurements):
+            finding = cell.finding if about is None else about.finding
+            if finding is not None and finding.verdict is not Verdict.PASS:
+                yield _loss(cell, about, finding, explanations.of(cell, about, finding))
 
 
-def _loss(
-    cell: CellView, measured: MeasurementView | None, finding: Finding, layer: str | None, cause: str | None
-) -> Loss:
+def _missing(absence: Absence) -> Loss:
+    finding = absence.finding
+    return Loss(
+        where=absence.label,
+        missing=True,
+        verdict=finding.verdict,
+        message=finding.message,
+        baseline=finding.baseline,
+        let_through=explained(finding).let_through,
+    )
+
+
+def _loss(cell: CellView, measured: MeasurementView | None, finding: Finding, known: Explanation) -> Loss:
     where = label(cell)
     if measured is not None:
         where += f" · {measured.edge}" + ("" if measured.place == OUTPUT else f" · {measured.place}")
@@ -126,33 +152,11 @@ def _loss(
         floor_db=finding.floor_db,
         drop_db=finding.drop_db,
         baseline=finding.baseline,
-        layer=layer,
-        cause=cause,
+        layer=str(known.layer) if known.layer is not None else None,
+        cause=known.cause,
+        let_through=known.let_through,
         repro=cell.repro,
     )
-
-
-def _layers(report: Report) -> Mapping[tuple[str, str], LayerReport]:
-    return {(view.cell, of_edge.edge): of_edge for view in report.layers for of_edge in view.reports}
-
-
-def _layer(here: LayerReport | None, before: LayerReport | None) -> str | None:
-    found = culprit(here, before) if here is not None else None
-    if found is None:
-        return None
-    layer = found.layer
-    if found.was is not None:
-        return f"{layer.name} ({layer.kind}): {found.was.local} → {layer.local} dB"
-    return f"{layer.name} ({layer.kind}): {layer.share or 0:.0%} of the layers' noise"
-
-
-def _cause(cell: CellView, earlier: CellView | None) -> str | None:
-    """What moved beside the figure. Code and environment are told apart where the latter stood still."""
-    if earlier is None or cell.environment is None or earlier.environment is None:
-        return None
-    if cell.environment == earlier.environment:
-        return "code or config: the environment is the same"
-    return "the environment changed, the code may have too"
 
 
 def _row(loss: Loss) -> tuple[str, ...]:
@@ -164,8 +168,12 @@ def _row(loss: Loss) -> tuple[str, ...]:
         escaped(loss.layer or "–"),
         escaped(loss.cause or "–"),
         _baseline(loss),
-        f"{loss.verdict}: {escaped(loss.message)}",
+        f"{loss.verdict}: {escaped(loss.message)}" + _let_through(loss),
     )
+
+
+def _let_through(loss: Loss) -> str:
+    return f"; let through: {escaped(loss.let_through)}" if loss.let_through is not None else ""
 
 
 def _baseline(loss: Loss) -> str:

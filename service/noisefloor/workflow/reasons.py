@@ -3,12 +3,12 @@
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.delivery import Loss, Reasons
-from noisefloor.contract.layers import LayerReport, LayerView
+from noisefloor.contract.layers import Culprit, LayerReport, LayerView
 from noisefloor.contract.measurement import OUTPUT
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Finding, Verdict
-from noisefloor.gate.culprit import Culprit, culprit
-from noisefloor.store import analyses, cells, jobs, tables
+from noisefloor.contract.verdict import Absence, Finding, Verdict
+from noisefloor.gate.culprit import culprit
+from noisefloor.store import absences, analyses, cells, jobs, tables
 from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.views import cell_views
 
@@ -17,10 +17,14 @@ CREEP = "creep_db"
 
 
 def reasons(session: Session, project: str, job_id: str) -> Reasons:
-    """The gravest findings of a job, the largest loss first; none of a job that is gone."""
+    """The gravest findings of a job, the largest loss first; none of a job that is gone.
+
+    A missing series is one of them. It has no figure, and no command that measures it again.
+    """
     job = jobs.find(session, project, job_id)
     if job is None:
         return Reasons()
+    missing = [Absence.model_validate(row.document) for row in absences.of_job(session, job_id)]
     found = [(row, Finding.model_validate(row.document), n) for row, n in cells.irregular(session, job_id)]
     found.sort(key=lambda item: (-Verdict(item[0].verdict).severity, -_lost_db(item[1]), item[2]))
     causes = {one.measurement: one.attribution.message for one in attributions_of(session, job)}
@@ -30,7 +34,20 @@ def reasons(session: Session, project: str, job_id: str) -> Reasons:
         measured = next((m for m in view.measurements if m.id == row.measurement_id), None)
         cause = causes.get(measured.id) if measured is not None else None
         losses.append(_loss(session, view, measured, finding, cause))
-    return Reasons(losses=tuple(losses), more=len(found) - len(losses))
+    losses += map(_missing, missing)
+    losses.sort(key=lambda loss: -loss.verdict.severity)
+    return Reasons(losses=tuple(losses[:SHOWN]), more=max(0, len(found) + len(missing) - SHOWN))
+
+
+def _missing(absence: Absence) -> Loss:
+    finding = absence.finding
+    return Loss(
+        where=absence.label,
+        verdict=finding.verdict,
+        message=finding.message,
+        baseline=finding.baseline,
+        let_through=str(finding.acknowledged) if finding.acknowledged is not None else None,
+    )
 
 
 def _lost_db(finding: Finding) -> float:
@@ -53,7 +70,7 @@ def _loss(
         drop_db=finding.drop_db,
         creep_db=finding.creep_db if finding.rule == CREEP else None,
         baseline=finding.baseline,
-        layer=_words(found) if found is not None else None,
+        layer=str(found) if found is not None else None,
         cause=cause,
         let_through=str(finding.acknowledged) if finding.acknowledged is not None else None,
         repro=cell.repro,
@@ -74,13 +91,3 @@ def _report(row: tables.Analysis | None, edge: str) -> LayerReport | None:
         return None
     reports = LayerView.model_validate({"cell": row.cell_id, **row.document}).reports
     return next((report for report in reports if report.edge == edge), None)
-
-
-def _words(found: Culprit) -> str:
-    layer = found.layer
-    if found.was is not None and found.drop_db is not None:
-        return (
-            f"{layer.name} ({layer.kind}) lost {found.drop_db:.3f} dB: its own error was at "
-            f"{found.was.local} dB and is at {layer.local} dB"
-        )
-    return f"{layer.name} ({layer.kind}) has {layer.share or 0:.0%} of the layers' own errors"

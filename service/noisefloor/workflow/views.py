@@ -8,7 +8,7 @@ from noisefloor import plan
 from noisefloor.contract.budget import budgets
 from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
-from noisefloor.contract.layers import LayerView
+from noisefloor.contract.layers import Culprit, LayerView
 from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES
 from noisefloor.contract.resources import (
     CellView,
@@ -21,6 +21,7 @@ from noisefloor.contract.resources import (
 )
 from noisefloor.contract.verdict import Absence, Finding
 from noisefloor.contract.worker import Capabilities, WorkerState, WorkerView
+from noisefloor.gate.culprit import culprit
 from noisefloor.store import (
     absences,
     analyses,
@@ -113,9 +114,9 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
 
 
 def layer_view(session: Session, row: tables.Cell) -> LayerView:
-    """What is known of a cell's layers; nothing for a cell that measured none."""
-    found = analyses.find(session, row.id)
-    return LayerView.model_validate({"cell": row.id, **(found.document if found is not None else {})})
+    """What is known of a cell's layers, and which lost most; nothing for a cell that measured none."""
+    view = _layers(row.id, analyses.find(session, row.id))
+    return view.replace(lost=tuple(_lost(session, view)))
 
 
 def conformance_view(found: Found) -> ConformanceView:
@@ -176,6 +177,29 @@ def _result_rows(cell: CellView) -> Iterator[ResultRow]:
             verdict=finding.verdict if finding else None,
             conformance=cell.conformance.verdict if cell.conformance else None,
         )
+
+
+def _layers(cell_id: str, row: tables.Analysis | None) -> LayerView:
+    return LayerView.model_validate({"cell": cell_id, **(row.document if row is not None else {})})
+
+
+def _lost(session: Session, view: LayerView) -> Iterator[Culprit]:
+    """Of each edge, the layer that lost most since the baseline: that of the whole output, if it has one."""
+    if not view.reports:
+        return
+    found = {row.measurement_id: row for row in cells.findings(session, [view.cell])}
+    baselines: dict[str, str] = {}
+    for m in sorted(measurements.of_cells(session, [view.cell]), key=lambda m: m.place != OUTPUT):
+        finding = _finding(found.get(m.id))
+        if finding is not None and finding.baseline is not None:
+            baselines.setdefault(m.edge, finding.baseline.measurement_id)
+    for report in view.reports:
+        if report.edge not in baselines:
+            continue
+        before = _layers("", analyses.of_measurement(session, baselines[report.edge])).reports
+        most = culprit(report, next((one for one in before if one.edge == report.edge), None))
+        if most is not None and most.was is not None:
+            yield most
 
 
 def _finding(row: tables.Finding | None) -> Finding | None:

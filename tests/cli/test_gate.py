@@ -1,0 +1,87 @@
+"""What `noisefloor gate` and `show` tell of a service's job, on both databases."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from tests.reports import DROP, ENGINES, layers
+from tests.samples import result, spec
+from typer.testing import CliRunner
+
+from noisefloor.cli.main import app
+from noisefloor.client import Client
+from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.results import MeasuredJob
+
+TEXTS = ("human", "junit", "sarif", "markdown")
+Told = Callable[..., str]
+Push = Callable[..., str]
+
+
+@pytest.fixture
+def push(api: httpx.Client) -> Iterator[Push]:
+    """Hands a commit's results over, one an engine: the job's id."""
+    with Client(str(api.base_url), project="demo") as service:
+        commits: list[str] = []
+
+        def pushed(*results: CellResult) -> str:
+            sha = f"{len(commits) + 1:040x}"
+            git = {"branch": "main", "sha": sha, "ancestors": commits[::-1]}
+            git["committed_at"] = f"2026-01-01T{len(commits):02}:00:00Z"  # type: ignore[assignment]
+            commits.append(sha)
+            engines = {"engine": ENGINES[: len(results)]}
+            job = spec(policy=DROP, lanes=engines, name="nightly", git=git)
+            return service.push(MeasuredJob(job=job, results=results), idempotency_key=sha).id
+
+        yield pushed
+
+
+@pytest.fixture
+def told(api: httpx.Client) -> Told:
+    """What a verb prints."""
+
+    def invoke(*arguments: str) -> str:
+        where = ["--url", str(api.base_url), "--project", "demo"]
+        return CliRunner().invoke(app, [*arguments, *where], catch_exceptions=False).stdout
+
+    return invoke
+
+
+def test_every_format_lists_what_is_missing(push: Push, told: Told) -> None:
+    push(result("0"), result("1"))
+    job = push(result("0"))
+    missing = "missing: the baseline had 41.500 dB, the job does not measure it"
+    verdict = (
+        f"1 regressed, 1 pass; multiple-ops · eager static per_tensor · onednn · float32->true: {missing}"
+    )
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert missing in said.replace(verdict, ""), form
+
+
+def test_every_format_names_the_layer_that_lost_most_and_the_cause(push: Push, told: Told) -> None:
+    push(result("0", 41.5, layers=layers(noisy=30.0, fc=45.0)))
+    job = push(result("0", 38.5, layers=layers(noisy=30.0, fc=39.0)))
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert "fc (Linear) lost 6.000 dB: its own error was at 45.000 dB and is at 39.000 dB" in said, form
+        assert "the code: code 3.000 dB" in said, form
+        assert "noisy" not in said, form
+
+
+def test_the_noisiest_layer_is_named_where_no_loss_of_one_is_known(push: Push, told: Told) -> None:
+    push(result("0", 41.5))
+    job = push(result("0", 38.5, layers=layers(noisy=30.0, fc=45.0)))
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert "noisy (Linear) has 97% of the layers" in said, form
+
+
+def test_who_accepted_what_why_and_until_when(push: Push, told: Told) -> None:
+    push(result("0"), result("1"))
+    job = push(result("0", 38.5))
+    told("accept", job, "--reason", "a smaller model", "--by", "ann", "--until", "2199-01-31")
+    for verb in (("show",), *(("gate", "--format", form) for form in ("human", "junit", "markdown"))):
+        said = told(*verb, job).replace("\\", "")
+        # of the loss, and of the series that is missing
+        assert said.count("let through: acceptance by ann until 2199-01-31: a smaller model") == 2, verb
