@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, without JavaScript, on a real service."""
+"""The dashboard in a real browser, without JavaScript but where that is said, on a real service."""
 
 import os
 import re
@@ -170,6 +170,33 @@ def test_a_failing_job_says_what_how_much_where_and_how_to_reproduce_it(
         assert concern.get_by_label("Command that reproduces").inner_text() == cell["repro"]
 
 
+def test_a_command_says_what_it_needs_and_is_copied_by_a_button(chromium: Browser, quiet: Quiet) -> None:
+    git = {"repository": "acme/models", "branch": "main", "sha": SHAS[0]}
+    subject = {"import": "subjects_under_test.stacks:linear_stack", "data": small_data()}
+    settings = quiet[2].model_copy(update={"import_allow": ("subjects_under_test",)})
+    scheme = {"flow": "eager", "mode": "static", "edge": "float32->true", "floor_db": 90}
+    job_id = post((*quiet[:2], settings), result, subjects=[subject], schemes=[scheme], git=git)
+    context = chromium.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    concern = page.locator(".concern.regressed")
+    expect(concern.locator(".told")).to_have_text(
+        "In a checkout of acme/models at aaaaaaaaa (git checkout aaaaaaaaa), with torch 2.13.0 on AVX2 "
+        "(test), it prints 41.500 dB. It exits with 1, for a floor of its own is above that. "
+        'A processor with more is held at AVX2 where "isa":["avx2"] stands in its "lanes".'
+    )
+    concern.get_by_role("button", name="Copy").click()
+    expect(concern.get_by_role("button", name="Copied")).to_be_visible()
+    command = concern.get_by_label("Command that reproduces").inner_text()
+    assert command.startswith("printf %s ")
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    context.close()
+    assert said == []
+
+
 def test_a_failing_job_leads_to_the_layers_of_its_cell(
     page: Page, live_service: LiveService, measured: Jobs
 ) -> None:
@@ -330,7 +357,10 @@ def test_users_text_is_inert(page: Page, quiet: Quiet) -> None:
     for path in ("", f"/jobs/{job_id}"):
         page.goto(f"{quiet[0]}/projects/demo{path}")
         assert HOSTILE in page.locator("main").inner_text()
-        assert page.locator("script, img").count() == 0
+        assert page.locator("img").count() == 0
+        assert page.evaluate("[...document.scripts].map(one => one.src + one.text)") == [
+            f"{quiet[0]}/static/noisefloor.js"
+        ]
         assert page.title() != "owned"
 
 

@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.attribution import Attribution
+from noisefloor.contract.job import Git
 from noisefloor.contract.layers import LayerReport, LayerView
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.trend import FieldChange
 from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.dashboard.repro import Repro, repro
 from noisefloor.gate.culprit import Culprit, culprit
 from noisefloor.history.environments import differences
 from noisefloor.store import analyses, cells, measurements, series, tables
@@ -43,6 +45,7 @@ class Concern:
     culprit: Culprit | None
     attribution: Attribution | None
     environment: Mapping[str, Any] | None
+    repro: Repro
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ def _concern(
         culprit=culprit(layers, before) if layers is not None else None,
         attribution=attribution,
         environment=environment,
+        repro=repro(cell, Git.model_validate(job.git), environment, measurement),
     )
 
 
