@@ -244,7 +244,7 @@ def test_an_engine_that_is_unsupported_now_is_missing(project: Project, name: st
     job = project.measure(40.0, engines=BOTH, unsupported=("onednn",), name=name)
     assert job.verdict == Verdict.REGRESSED
     (absent,) = project.missing(job)
-    assert absent.finding.message == "missing: the baseline had 40.000, the cell is unsupported"
+    assert absent.finding.message == "missing: the baseline had 40.000 dB, the cell is unsupported"
     assert project.session.get(tables.Job, job.id).judgement["compared"] == {  # type: ignore[union-attr,index]
         "common": 1,
         "missing": 1,

@@ -57,7 +57,7 @@ def test_a_merge_base_that_was_not_measured_falls_back_to_the_nearest_before_it(
     project.measure(50.0)
     alone = project.measure(39.9, "topic", baseline=MERGE_BASE)
     assert alone.verdict == Verdict.NO_BASELINE
-    assert f"the merge base with main, {fork[:10]}, 1 commits back" in project.finding(alone).message
+    assert f"the merge base with main, {fork[:10]}, 1 commit back" in project.finding(alone).message
     finding = project.finding(project.measure(39.9, "topic", baseline=NEAREST))
     assert finding.baseline is not None
     assert (finding.baseline.sha, finding.baseline.distance) == (measured.sha, 3)

@@ -361,7 +361,7 @@ def test_what_is_missing_is_named_and_what_is_common_is_counted() -> None:
     )
     assert judgement.message == (
         "1 regressed, 1 no_baseline, 1 pass; net · x86 · float32->true: "
-        "missing: the baseline had 40.000, the job does not measure it"
+        "missing: the baseline had 40.000 dB, the job does not measure it"
     )
     compared = judgement.compared
     assert (compared.common, compared.missing, compared.without_baseline) == (1, 1, 1)

@@ -56,7 +56,7 @@ def test_a_floor_holds_beside_the_baseline() -> None:
 def test_a_series_that_is_missing_is_named() -> None:
     found = judged(reported(41.5), reported(41.5, 41.5), today=TODAY)
     assert found.verdict is Verdict.REGRESSED
-    assert "float32->true · output: missing: the baseline had 41.500" in found.message
+    assert "float32->true · output: missing: the baseline had 41.500 dB" in found.message
     assert "onednn" in found.message
 
 
@@ -68,7 +68,7 @@ def test_a_kernel_that_is_unsupported_now_is_missing() -> None:
     )
     said = judged(now, saved, today=TODAY)
     assert said.verdict is Verdict.REGRESSED
-    assert "missing: the baseline had 0" in said.message
+    assert "missing: the baseline had 0, the cell is unsupported" in said.message
 
 
 def test_a_series_that_is_new_has_no_baseline() -> None:

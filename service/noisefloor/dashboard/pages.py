@@ -126,8 +126,7 @@ class Pages:
             environments = _environments(session, (cell.environment for cell in shown))
             documents = {view.key: view.document for view in environments}
             git = Git.model_validate(row.git)
-            before = commits.before(session, row)
-            searches = [(one.id, one.spec["over"], one.message) for one in bisections.of_job(session, row)]
+            base = _baseline(row, shown) or commits.before(session, row)
         return rendered(
             "job.html",
             job=view,
@@ -137,8 +136,7 @@ class Pages:
             cells=shown,
             repros={cell.id: repro(cell, git, documents.get(cell.environment or "")) for cell in shown},
             environments=environments,
-            before=before,
-            searches=searches,
+            base=base,
             cells_a_page=CELLS_A_PAGE,
         )
 
@@ -246,6 +244,13 @@ def _environment(session: Session, key: str) -> EnvironmentView | None:
     if row is None:
         return None
     return EnvironmentView(key=row.key, first_seen_at=row.first_seen_at, document=row.document)
+
+
+def _baseline(job: Job, shown: Iterable[CellView]) -> str | None:
+    """The commit of the first baseline that is another than the job's."""
+    findings = (m.finding for cell in shown for m in cell.measurements if m.finding is not None)
+    shas = (finding.baseline.sha for finding in findings if finding.baseline is not None)
+    return next((sha for sha in shas if sha is not None and sha != job.sha), None) if job.sha else None
 
 
 def _repro(session: Session, git: Git, cell: CellView) -> Repro:

@@ -78,6 +78,7 @@ class AbsentSeries(Value):
     baseline: Baseline | None  # without one, all that was measured of it was refused
     status: CellStatus | None = None
     levels: tuple[Level, ...] = ()
+    metric: str = SQNR
 
 
 def cell_evidence(

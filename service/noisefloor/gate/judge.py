@@ -7,7 +7,7 @@ from datetime import date
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.match import Where
-from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES
+from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, amount, unit
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Breach, Compared, Finding, Verdict
 from noisefloor.gate import consequence, rules
@@ -119,7 +119,10 @@ def judge_absent(policy: Policy, series: AbsentSeries, today: date) -> Finding:
     if not evaluated and verdict is Verdict.REGRESSED:
         verdict = Verdict.ERROR
     because = "the job does not measure it" if series.status is None else f"the cell is {series.status.value}"
-    before = series.baseline.figure if series.baseline is not None else "a result that was refused"
+    before = "a result that was refused"
+    if series.baseline is not None:
+        was = series.baseline.figure
+        before = amount(was, series.metric) + (unit(series.metric) if was.value is not None else "")
     message = f"missing: the baseline had {before}, {because}"
     finding = Finding(verdict=verdict, rule="on.missing_series", message=message, baseline=series.baseline)
     finding = by_levels(finding, None, series.levels, today)

@@ -96,6 +96,7 @@ def _missing(report: Report, saved: Report, baselines: Mapping[Line, Baseline]) 
                 label=f"{planned.label} · {m.edge} · {m.place}",
                 where=where(planned).model_copy(update={"edge": m.edge, "place": m.place}),
                 baseline=baselines.get(line),
+                metric=m.metric,
                 status=status.get(_identity(cell)),
             )
 

@@ -154,6 +154,7 @@ def _history(
                 series=key,
                 label=wanted[key].label,
                 where=wanted[key].where,
+                metric=wanted[key].metric,
                 baseline=chosen.get(key),
                 status=wanted[key].status,
                 levels=tuple(levels.get(key, ())),

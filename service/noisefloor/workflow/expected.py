@@ -26,6 +26,7 @@ class Expected:
 
     where: Where
     label: str
+    metric: str
     cell: int | None = None
     status: CellStatus | None = None
     of_namesake: bool = False
@@ -53,7 +54,7 @@ def of_cells(
         for cell, status in planned.get((row.subject, row.scheme, row.engine, row.device, row.isa), ()):
             if _judged(row, policy) and row.edge in cell.scheme.edges and _key(project, cell, row) == row.key:
                 found[row.key] = Expected(
-                    where=where(row), label=_label(row), cell=cell.ordinal, status=status
+                    where=where(row), label=_label(row), metric=row.metric, cell=cell.ordinal, status=status
                 )
     return found
 
@@ -67,7 +68,9 @@ def of_namesake(
         if row.key in own:
             found[row.key] = replace(own[row.key], of_namesake=True)
         elif _judged(row, policy):
-            found[row.key] = Expected(where=where(row), label=_label(row), of_namesake=True)
+            found[row.key] = Expected(
+                where=where(row), label=_label(row), metric=row.metric, of_namesake=True
+            )
     return found
 
 
