@@ -358,6 +358,7 @@ def test_the_jobs_page_says_what_it_was_held_against_and_who_let_it_through(
     assert "int8, version 1: a drop of 0.5 dB is allowed" in page
     assert "merge base, 2 commits back" in page
     assert "Let through, acceptance by ann: &lt;b&gt;small&lt;/b&gt;" in page
-    assert "Missing series" in page
+    assert "missing: the baseline had 40.000 dB, the job does not measure it" in page
+    assert "2 findings, the gravest first" in page
     assert "1 series in common with a baseline" in page
     assert "multiple-ops · eager static per_tensor · onednn · float32-&gt;true" in page

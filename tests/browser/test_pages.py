@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, without JavaScript, on a real service."""
+"""The dashboard in a real browser, without JavaScript but where that is said, on a real service."""
 
 import os
 import re
@@ -170,6 +170,33 @@ def test_a_failing_job_says_what_how_much_where_and_how_to_reproduce_it(
         assert concern.get_by_label("Command that reproduces").inner_text() == cell["repro"]
 
 
+def test_a_command_says_what_it_needs_and_is_copied_by_a_button(chromium: Browser, quiet: Quiet) -> None:
+    git = {"repository": "acme/models", "branch": "main", "sha": SHAS[0]}
+    subject = {"import": "subjects_under_test.stacks:linear_stack", "data": small_data()}
+    settings = quiet[2].model_copy(update={"import_allow": ("subjects_under_test",)})
+    scheme = {"flow": "eager", "mode": "static", "edge": "float32->true", "floor_db": 90}
+    job_id = post((*quiet[:2], settings), result, subjects=[subject], schemes=[scheme], git=git)
+    context = chromium.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    concern = page.locator(".concern.regressed")
+    expect(concern.locator(".told")).to_have_text(
+        "In a checkout of acme/models at aaaaaaaaa (git checkout aaaaaaaaa), with torch 2.13.0 on AVX2 "
+        "(test), it prints 41.500 dB. It exits with 1, for a floor of its own is above that. "
+        'A processor with more is held at AVX2 where "isa":["avx2"] stands in its "lanes".'
+    )
+    concern.get_by_role("button", name="Copy").click()
+    expect(concern.get_by_role("button", name="Copied")).to_be_visible()
+    command = concern.get_by_label("Command that reproduces").inner_text()
+    assert command.startswith("printf %s ")
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    context.close()
+    assert said == []
+
+
 def test_a_failing_job_leads_to_the_layers_of_its_cell(
     page: Page, live_service: LiveService, measured: Jobs
 ) -> None:
@@ -214,6 +241,10 @@ def test_a_layer_that_lost_since_the_result_before_is_named(page: Page, quiet: Q
     log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
     said = page.locator(".concern").first.inner_text()
     assert "Layer moved lost 3.000 dB of its own since then: 45.000 → 42.000 dB." in said
+    assert "error begins at" not in said  # of another layer: it would be a second culprit
+    assert page.get_by_role("link", name="compare with").get_attribute("href") == (
+        f"/projects/demo/compare/{SHAS[0]}...{SHAS[1]}"
+    )
 
 
 def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
@@ -330,7 +361,10 @@ def test_users_text_is_inert(page: Page, quiet: Quiet) -> None:
     for path in ("", f"/jobs/{job_id}"):
         page.goto(f"{quiet[0]}/projects/demo{path}")
         assert HOSTILE in page.locator("main").inner_text()
-        assert page.locator("script, img").count() == 0
+        assert page.locator("img").count() == 0
+        assert page.evaluate("[...document.scripts].map(one => one.src + one.text)") == [
+            f"{quiet[0]}/static/noisefloor.js"
+        ]
         assert page.title() != "owned"
 
 
@@ -362,10 +396,69 @@ def test_a_loss_leads_to_the_jobs_that_explain_it(page: Page, quiet: Quiet) -> N
     told = page.locator(".attribution")
     expect(told).to_contain_text("The cause is not known: nobody has measured the baseline's commit")
     expect(told).to_contain_text("the nearest differs in torch 2.13.0 → 2.14.0")
+    measure_it = page.get_by_label("Command that measures the baseline's commit here")
+    assert measure_it.count() == 0  # a worker is at it
     told.get_by_role("link").click()
     expect(page.locator("h1")).to_contain_text(f"attribution of {lost.id}")
     page.get_by_role("link", name="another job's losses").click()
     expect(page).to_have_url(f"{url}/projects/demo/jobs/{lost.id}")
+
+
+def test_a_cause_that_is_not_known_comes_with_the_command_that_measures_it(page: Page, quiet: Quiet) -> None:
+    url, engine, settings = quiet
+    with writing(engine, "test") as session:
+        story = Story(session, settings.model_copy(update={"import_allow": ("subjects_under_test",)}))
+        lost = story.lost()
+    log_in(page, url, f"/projects/demo/jobs/{lost.id}")
+    expect(page.locator(".attribution")).to_contain_text("The cause is not known")
+    expect(page.locator(".concern")).to_contain_text("in this job's environment, torch 2.14.0 · AVX2")
+    expect(page.get_by_label("Command that measures the baseline's commit here")).to_have_text(
+        f"noisefloor attribute --project demo {lost.id} -- git checkout -q {{sha}}"
+    )
+
+
+def test_a_loss_in_one_environment_is_the_codes(page: Page, quiet: Quiet) -> None:
+    url, engine, settings = quiet
+    with writing(engine, "test") as session:
+        story = Story(session, settings.model_copy(update={"import_allow": ("subjects_under_test",)}))
+        story.measure(1, ENVIRONMENT, 40)
+        lost = story.measure(2, ENVIRONMENT, 36)
+    log_in(page, url, f"/projects/demo/jobs/{lost.id}")
+    said = page.locator(".attribution")
+    expect(said).to_have_text("The environment is the same: it is the code, between 000000000 and 000000000.")
+    page.get_by_text("Let it through").click()
+    expect(page.get_by_label("Command that lets the job through")).to_have_text(
+        f"noisefloor accept --project demo {lost.id} --reason '…'"
+    )
+
+
+def test_a_missing_series_stands_where_its_gravity_puts_it(page: Page, quiet: Quiet) -> None:
+    policy = {"rules": {"max_drop_db": 0.5}}
+    for day, sha, engines in ((1, SHAS[0], ["x86", "onednn"]), (2, SHAS[1], ["fbgemm", "x86"])):
+        git = {"branch": "main", "sha": sha, "committed_at": f"2026-11-0{day}T12:00:00Z"}
+        job_id = post(quiet, result, name="nightly", policy=policy, git=git, lanes={"engine": engines})
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    assert "2 findings, the gravest first" in page.locator(".attention").inner_text()
+    gravest, other = page.locator(".concern").all()
+    assert "missing: the baseline had 41.500 dB, the job does not measure it" in gravest.inner_text()
+    expect(other.get_by_role("heading")).to_contain_text("fbgemm")
+    expect(other.locator(".verdict").first).to_have_text("no baseline")
+
+
+def test_findings_come_before_what_is_known_of_the_job(page: Page, quiet: Quiet) -> None:
+    on = {"no_baseline": "warn"}
+    job_id = post(quiet, lambda cell: result(cell, 20.0), policy={"on": on})
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    assert page.locator("h2").all_inner_texts() == ["Needs attention", "About the job", "Matrix", "Cells"]
+    page.set_viewport_size({"width": 400, "height": 800})
+    top = page.locator(".concern").first.bounding_box()
+    assert top is not None
+    assert top["y"] < 500  # of a screen of 800
+    policy = page.locator(".facts div", has=page.get_by_text("Policy", exact=True)).last
+    assert "no baseline: warn" in policy.inner_text()
+    assert "worker error" not in policy.inner_text()
+    policy.locator("summary").click()
+    assert "worker error: error" in policy.inner_text()
 
 
 def test_a_job_that_waits_renews_itself_and_says_for_what(page: Page, quiet: Quiet) -> None:
@@ -561,7 +654,14 @@ def test_a_bisection_shows_its_first_bad_step_and_what_it_was_measured_by(page: 
     page.locator("tr.noisiest").get_by_role("link", name="job").click()
     page.get_by_role("link", name="a bisection").click()
     page.get_by_role("link", name="the worst loss of a job").click()
-    assert "over layers first bad: fc2" in page.locator("dl.facts").first.inner_text()
+    assert "Bisection over layers: first bad: fc2" in page.locator(".concern.regressed").inner_text()
+    assert page.get_by_role("heading", name="Bisections").count() == 0
+    failing = Bisecting(engine, settings, over="layers", of=of)
+    failing.run(lambda _held, cell: result(cell, 20.0))
+    page.reload()
+    last = page.locator("section", has=page.get_by_role("heading", name="Bisections"))
+    assert "over layers failed: " in last.inner_text()
+    assert "failed" not in page.locator(".attention").inner_text()
     for width in (320, 1280):
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(f"{url}/projects/demo/bisections/{bisecting.id}")

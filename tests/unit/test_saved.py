@@ -68,7 +68,7 @@ def test_a_kernel_that_is_unsupported_now_is_missing() -> None:
     )
     said = judged(now, saved, today=TODAY)
     assert said.verdict is Verdict.REGRESSED
-    assert "missing: the baseline had 0, the cell" in said.message
+    assert "missing: the baseline had 0, the cell is unsupported" in said.message
 
 
 def test_a_series_that_is_new_has_no_baseline() -> None:

@@ -1,1 +1,1 @@
-"""Server-rendered pages: they only read, and need no JavaScript."""
+"""Server-rendered pages: they only read, and say everything without JavaScript."""

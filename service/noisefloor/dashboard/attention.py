@@ -1,34 +1,26 @@
 """What needs attention in a job: every finding that is not a pass, beside the result it is compared with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.attribution import Attribution
-from noisefloor.contract.layers import Culprit, LayerReport, LayerView
+from noisefloor.contract.attribution import Attribution, Cause
+from noisefloor.contract.bisection import BisectionView
+from noisefloor.contract.job import Git
+from noisefloor.contract.layers import Culprit, LayerReport
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.trend import FieldChange
-from noisefloor.contract.verdict import Finding, Verdict
+from noisefloor.contract.verdict import Absence, Finding, Verdict
+from noisefloor.dashboard.earlier import Earlier, document, earlier, layers
+from noisefloor.dashboard.repro import Repro, repro
+from noisefloor.gate.bisect import label_of
 from noisefloor.gate.culprit import culprit
-from noisefloor.history.environments import differences
-from noisefloor.store import analyses, cells, measurements, series, tables
-from noisefloor.store.series import Point
+from noisefloor.store import absences, bisections, cells, tables
 from noisefloor.workflow.attribute import attributions_of
+from noisefloor.workflow.bisections import view
 from noisefloor.workflow.views import cell_views
-
-BATCH = 2_000
-NEIGHBOURS = 20  # points of other jobs may carry the same time; the one looked for is among the last few
-
-
-@dataclass(frozen=True, kw_only=True)
-class Earlier:
-    """The result before this one: the baseline, or the previous point of the series on the branch."""
-
-    point: Point
-    is_baseline: bool
-    changes: tuple[FieldChange, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,41 +35,84 @@ class Concern:
     culprit: Culprit | None
     attribution: Attribution | None
     environment: Mapping[str, Any] | None
+    repro: Repro
+    searches: tuple[BisectionView, ...]
+
+    @property
+    def is_of_the_code(self) -> bool:
+        """Whether the loss lies between two commits' code in one environment."""
+        if self.attribution is None or not self.cell.subject.is_of_a_commit:
+            return False
+        old, new = self.attribution.square.old_in_old, self.attribution.square.new_in_new
+        one = old.environment is not None and old.environment == new.environment
+        return one and None not in {old.sha, new.sha} and old.sha != new.sha
+
+    @property
+    def can_be_attributed(self) -> bool:
+        """Whether the cause is not known, and known once the baseline's commit is measured here."""
+        if self.attribution is None or self.attribution.cause is not Cause.UNKNOWN:
+            return False
+        corner = self.attribution.square.old_in_new
+        return corner.how == "missing" and corner.sha is not None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """The gravest concerns of a job, and how many there are."""
+    """The gravest concerns of a job, and how many there are; a missing series is one as well.
 
-    concerns: tuple[Concern, ...]
+    `searches`: bisections that explain none of these, because they found nothing or are not done.
+    """
+
+    concerns: tuple[Concern | Absence, ...]
     total: int
+    searches: tuple[BisectionView, ...]
+
+
+class _Found(NamedTuple):
+    verdict: Verdict
+    place: tuple[int, int]
+    what: tables.Finding | Absence
 
 
 def attention(session: Session, job: tables.Job, *, limit: int) -> Attention:
     """The `limit` gravest findings of a job that are not a pass."""
+    searches = tuple(view(session, row) for row in bisections.of_job(session, job))
     if job.verdict in {Verdict.PASS, Verdict.PENDING}:
-        return Attention(concerns=(), total=0)
-    found = sorted(_irregular(session, job.id), key=lambda item: (-item[0].severity, item[1]))
-    worst = found[:limit]
-    wanted = sorted({ordinal for _, ordinal, _ in worst})
-    rows = [row for ordinal in wanted for row in cells.page(session, job.id, limit=1, after=ordinal - 1)]
-    views = {view.id: view for view in cell_views(session, job, rows)}
+        return Attention(concerns=(), total=0, searches=searches)
+    found = sorted(_found(session, job), key=lambda one: (-one.verdict.severity, one.place))
+    worst = [one.what for one in found[:limit]]
+    ids = {what.cell_id for what in worst if isinstance(what, tables.Finding)}
+    rows = [
+        row for row in (cells.find(session, job.id, cell_id) for cell_id in sorted(ids)) if row is not None
+    ]
+    views = {one.id: one for one in cell_views(session, job, rows)}
     split = {one.measurement: one.attribution for one in attributions_of(session, job)}
-    concerns = (
-        _concern(session, job, views[row.cell_id], row, split.get(row.measurement_id or ""))
-        for _, _, row in worst
+    concerns = tuple(
+        what
+        if isinstance(what, Absence)
+        else _concern(
+            session,
+            job,
+            views[what.cell_id],
+            what,
+            attribution=split.get(what.measurement_id or ""),
+            searches=searches,
+        )
+        for what in worst
     )
-    return Attention(concerns=tuple(concerns), total=len(found))
+    told = {one.id for concern in concerns if isinstance(concern, Concern) for one in concern.searches}
+    others = tuple(one for one in searches if one.id not in told)
+    return Attention(concerns=concerns, total=len(found), searches=others)
 
 
-def _irregular(session: Session, job_id: str) -> Iterator[tuple[Verdict, int, tables.Finding]]:
-    after = -1
-    while rows := cells.page(session, job_id, limit=BATCH, after=after):
-        ordinals = {row.id: row.ordinal for row in rows}
-        for finding in cells.findings(session, list(ordinals)):
-            if finding.verdict != Verdict.PASS:
-                yield Verdict(finding.verdict), ordinals[finding.cell_id], finding
-        after = rows[-1].ordinal
+def _found(session: Session, job: tables.Job) -> Iterator[_Found]:
+    """At the same gravity what was measured goes first, in the order of the cells."""
+    for finding, ordinal in cells.irregular(session, job.id):
+        yield _Found(Verdict(finding.verdict), (0, ordinal), finding)
+    for place, row in enumerate(absences.of_job(session, job.id)):
+        absence = Absence.model_validate(row.document)
+        if absence.finding.verdict is not Verdict.PASS:
+            yield _Found(absence.finding.verdict, (1, place), absence)
 
 
 def _concern(
@@ -85,61 +120,37 @@ def _concern(
     job: tables.Job,
     cell: CellView,
     row: tables.Finding,
+    *,
     attribution: Attribution | None,
+    searches: Sequence[BisectionView],
 ) -> Concern:
     measurement = next((m for m in cell.measurements if m.id == row.measurement_id), None)
     finding = Finding.model_validate(row.document)
-    environment = _document(session, cell.environment)
-    earlier = _earlier(session, job, measurement, finding, environment)
-    layers = _report(session, cell.id, measurement)
-    before = _report(session, earlier.point.cell.id, measurement) if earlier is not None else None
+    environment = document(session, cell.environment)
+    before = earlier(session, job, measurement, finding, environment) if measurement is not None else None
+    here = layers(session, cell.id, measurement.edge) if measurement is not None else None
     return Concern(
         cell=cell,
         measurement=measurement,
         finding=finding,
-        earlier=earlier,
-        layers=layers,
-        culprit=culprit(layers, before) if layers is not None else None,
+        earlier=before,
+        layers=here,
+        culprit=culprit(here, before.layers if before is not None else None) if here is not None else None,
         attribution=attribution,
         environment=environment,
+        repro=repro(cell, Git.model_validate(job.git), environment, measurement),
+        searches=tuple(
+            one for one in searches if measurement is not None and _explains(one, cell, measurement)
+        ),
     )
 
 
-def _earlier(
-    session: Session,
-    job: tables.Job,
-    measurement: MeasurementView | None,
-    finding: Finding,
-    environment: Mapping[str, Any] | None,
-) -> Earlier | None:
-    if measurement is None:
-        return None
-    baseline = finding.baseline
-    if baseline is not None:
-        point = series.point_of(session, baseline.measurement_id)
-    else:
-        points = series.points(
-            session, measurement.series, branch=job.branch, until=job.measured_at, limit=NEIGHBOURS
-        )
-        before = (p for p in reversed(points) if (p.job.measured_at, p.job.id) < (job.measured_at, job.id))
-        point = next(before, None)
-    if point is None:
-        return None
-    was = _document(session, point.cell.environment_key)
-    return Earlier(
-        point=point, is_baseline=baseline is not None, changes=differences(was or {}, environment or {})
-    )
-
-
-def _report(session: Session, cell_id: str, measurement: MeasurementView | None) -> LayerReport | None:
-    """The layers of the measurement's edge."""
-    row = analyses.find(session, cell_id) if measurement is not None else None
-    if row is None or measurement is None:
-        return None
-    reports = LayerView.model_validate({"cell": cell_id, **row.document}).reports
-    return next((report for report in reports if report.edge == measurement.edge), None)
-
-
-def _document(session: Session, key: str | None) -> Mapping[str, Any] | None:
-    row = measurements.environment(session, key) if key is not None else None
-    return row.document if row is not None else None
+def _explains(search: BisectionView, cell: CellView, measurement: MeasurementView) -> bool:
+    """Whether a bisection found what lost this figure."""
+    if (
+        search.found is None
+        or not search.found.found
+        or (measurement.place, measurement.metric) != (OUTPUT, SQNR)
+    ):
+        return False
+    return search.found.series == label_of(cell, measurement.edge, search.spec.over)

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.base import Digest, Identifier, Name, Text
+from noisefloor.contract.job import Git
 from noisefloor.contract.resources import CellView, EnvironmentView
 from noisefloor.contract.scheme import Grid
 from noisefloor.contract.subject import Subject
@@ -22,6 +23,7 @@ from noisefloor.dashboard.grid import grid_of_cells, grid_of_latest
 from noisefloor.dashboard.history import history
 from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
+from noisefloor.dashboard.repro import Repro, repro
 from noisefloor.dashboard.route import PageRoute
 from noisefloor.errors import NotFoundError
 from noisefloor.store import bisections, cells, commits, conformance, jobs, measurements, series
@@ -69,7 +71,7 @@ def router(*, engine: Engine, token: str | None) -> APIRouter:
 
 
 def static() -> StaticFiles:
-    """The style sheet and the icon."""
+    """The style sheet, the icon, and the script of the buttons that copy."""
     return StaticFiles(directory=FilePath(__file__).parent / "static")
 
 
@@ -122,8 +124,9 @@ class Pages:
             shown = cell_views(session, row, cells.page(session, job_id, limit=CELLS_A_PAGE, after=after))
             concerns = attention(session, row, limit=CONCERNS) if after < 0 else None
             environments = _environments(session, (cell.environment for cell in shown))
-            before = commits.before(session, row)
-            searches = [(one.id, one.spec["over"], one.message) for one in bisections.of_job(session, row)]
+            documents = {view.key: view.document for view in environments}
+            git = Git.model_validate(row.git)
+            base = _baseline(row, shown) or commits.before(session, row)
         return rendered(
             "job.html",
             job=view,
@@ -131,9 +134,9 @@ class Pages:
             matrix=matrix([cell for cell in shown if cell.subject.conformance is None]),
             grid=grid_of_cells(shown, f"/projects/{project}"),
             cells=shown,
+            repros={cell.id: repro(cell, git, documents.get(cell.environment or "")) for cell in shown},
             environments=environments,
-            before=before,
-            searches=searches,
+            base=base,
             cells_a_page=CELLS_A_PAGE,
         )
 
@@ -147,7 +150,9 @@ class Pages:
             first = shown.found.first_bad if shown.found is not None else None
             job = jobs.find(session, project, first.job or "") if first is not None else None
             measured = cell_views(session, job, cells.page(session, job.id, limit=1)) if job else ()
-        return rendered("bisection.html", bisection=shown, repro=measured[0].repro if measured else None)
+            sha = first.name if first is not None and shown.spec.over == "commits" else row.state.get("sha")
+            command = _repro(session, Git(sha=sha), measured[0]) if measured else None
+        return rendered("bisection.html", bisection=shown, repro=command)
 
     def cell(self, project: Project, job_id: Identifier, cell_id: Identifier) -> HTMLResponse:
         """A cell: its figures in short, and where in the model its error comes from."""
@@ -160,7 +165,8 @@ class Pages:
             if view.conformance is not None:
                 return self._kernel(session, job, view)
             layers = layer_view(session, row)
-        return rendered("layers.html", project=project, job=job, cell=view, layers=layers)
+            command = _repro(session, Git.model_validate(job.git), view)
+        return rendered("layers.html", project=project, job=job, cell=view, layers=layers, repro=command)
 
     def _kernel(self, session: Session, job: Job, cell: CellView) -> HTMLResponse:
         """An operator's cell: what was found of the kernel, how to see it, and what was found before."""
@@ -173,6 +179,7 @@ class Pages:
             cell=cell,
             found=cell.conformance,
             environment=environment,
+            repro=repro(cell, Git.model_validate(job.git), environment.document if environment else None),
             results=[conformance_view(one) for one in found],
         )
 
@@ -237,6 +244,18 @@ def _environment(session: Session, key: str) -> EnvironmentView | None:
     if row is None:
         return None
     return EnvironmentView(key=row.key, first_seen_at=row.first_seen_at, document=row.document)
+
+
+def _baseline(job: Job, shown: Iterable[CellView]) -> str | None:
+    """The commit of the first baseline that is another than the job's."""
+    findings = (m.finding for cell in shown for m in cell.measurements if m.finding is not None)
+    shas = (finding.baseline.sha for finding in findings if finding.baseline is not None)
+    return next((sha for sha in shas if sha is not None and sha != job.sha), None) if job.sha else None
+
+
+def _repro(session: Session, git: Git, cell: CellView) -> Repro:
+    environment = _environment(session, cell.environment) if cell.environment is not None else None
+    return repro(cell, git, environment.document if environment else None)
 
 
 def _environments(session: Session, keys: Iterable[str | None]) -> list[EnvironmentView]:

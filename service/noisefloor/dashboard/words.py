@@ -7,9 +7,10 @@ from typing import Any
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.measurement import METRICS, SQNR, amount, unit
-from noisefloor.contract.policy import Rules
+from noisefloor.contract.policy import On, Rules
 from noisefloor.contract.subject import Inputs, Seeds, Subject, TensorSpec, Weights
 from noisefloor.contract.verdict import Baseline
+from noisefloor.gate.baseline import back
 
 SHORT_SHA = 9
 SHORT_KEY = 8
@@ -50,21 +51,23 @@ def environment_words(document: Mapping[str, Any]) -> str:
 
 
 def policy_words(judged_by: JobPolicy) -> str:
-    """The rules that hold for the whole job, and the stored policy's name and version.
+    """The rules that hold for the whole job, what differs from the defaults, and the stored policy's name.
 
-    >>> policy_words(JobPolicy(name="int8", version=3, policy={"rules": {"max_drop_db": 0.5}}))[:45]
-    'int8, version 3: a drop of 0.5 dB is allowed;'
+    >>> of = {"rules": {"max_drop_db": 0.5}, "on": {"unsupported": "fail"}}
+    >>> policy_words(JobPolicy(name="int8", version=3, policy=of))
+    'int8, version 3: a drop of 0.5 dB is allowed; unsupported: fail'
     """
     policy = judged_by.policy
     stored = f"{judged_by.name}, version {judged_by.version}: " if judged_by.name is not None else ""
     informational = "informational; " if policy.mode == "informational" else ""
-    irregular = ", ".join(f"{name.replace('_', ' ')}: {leads_to}" for name, leads_to in policy.on)
+    default = dict(On())
+    other = [f"{spaced(name)}: {leads_to}" for name, leads_to in policy.on if leads_to != default[name]]
     more = [
         f"{len(several)} {noun}{'' if len(several) == 1 else 's'}"
         for noun, several in (("override", policy.overrides), ("waiver", policy.waivers))
         if several
     ]
-    return stored + informational + "; ".join([_rule_words(policy.rules), irregular, *more])
+    return stored + informational + "; ".join([_rule_words(policy.rules), *other, *more])
 
 
 def baseline_words(baseline: Baseline) -> str:
@@ -76,7 +79,7 @@ def baseline_words(baseline: Baseline) -> str:
     """
     parts = [spaced(baseline.source)]
     if baseline.distance is not None:
-        parts.append(f"{baseline.distance} commit{'' if baseline.distance == 1 else 's'} back")
+        parts.append(back(baseline.distance))
     if baseline.fell_back is not None:
         parts.append(f"because: {baseline.fell_back}")
     return ", ".join(parts)

@@ -32,6 +32,15 @@ class Choice(Value):
     reason: str | None = None
 
 
+def back(commits: int) -> str:
+    """A distance along first parents in words.
+
+    >>> back(1), back(3)
+    ('1 commit back', '3 commits back')
+    """
+    return f"{_commits(commits)} back"
+
+
 def line(git: Git) -> tuple[str, ...]:
     """The first parents of a commit, nearest first. A commit is not its own baseline."""
     return tuple(sha for sha in dict.fromkeys(git.ancestors) if sha != git.sha)
@@ -64,15 +73,15 @@ def search(source: Source, rule: BaselineRule, git: Git, history: Collection[str
     within = min(last, rule.max_age_commits or last)
     distances = {ancestors[back - 1]: back for back in range(first, within + 1)}
     if not distances:
-        said = f"the merge base {ancestors[first - 1][:SHORT_SHA]} is {_commits(first)} back"
+        said = f"the merge base {ancestors[first - 1][:SHORT_SHA]} is {back(first)}"
         return Search(source=source, nowhere=f"{said}, {rule.max_age_commits} allowed")
-    nearest = f"{ancestors[first - 1][:SHORT_SHA]}, {_commits(first)} back"
+    nearest = f"{ancestors[first - 1][:SHORT_SHA]}, {back(first)}"
     if source == "merge_base":
         where = f"the merge base with {rule.branch}, {nearest}"
     elif len(distances) == 1:
         where = f"the ancestor {nearest}"
     else:
-        where = f"any of the {len(distances)} ancestors from {_commits(first)} back"
+        where = f"any of the {len(distances)} ancestors from {back(first)}"
     return Search(source=source, distances=distances, before=where)
 
 
@@ -110,7 +119,7 @@ def _too_old(rule: BaselineRule, baseline: Baseline) -> str | None:
     if baseline.distance is None:
         return f"the distance to the previous result is not known, {_commits(rule.max_age_commits)} allowed"
     if baseline.distance > rule.max_age_commits:
-        return f"the previous result is {_commits(baseline.distance)} back, {rule.max_age_commits} allowed"
+        return f"the previous result is {back(baseline.distance)}, {rule.max_age_commits} allowed"
     return None
 
 
