@@ -168,13 +168,21 @@ def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None) -> P
 
 
 def _line(good: str | None, bad: str) -> list[str]:
-    """The commits from the good one to the bad one along first parents, both with them."""
+    """The commits from the good one to the bad one along first parents, both with them.
+
+    A good one that is not among them says nothing of where their line begins, which may be bad already.
+    """
     if good is None:
         raise InvalidRequestError("over commits needs --good")
     line = git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split()
     if not line:
         raise InvalidRequestError(f"no commit lies between --good {good} and --bad {bad} along first parents")
-    return [git("rev-parse", "--verify", f"{good}^{{commit}}").strip(), *line]
+    first = git("rev-parse", "--verify", f"{good}^{{commit}}").strip()
+    before = git("rev-list", "--first-parent", "--max-count=2", line[0]).split()[1:]
+    if before != [first]:
+        where = f"the merge base is {before[0]}: give that as --good" if before else "they have no merge base"
+        raise InvalidRequestError(f"--good {good} is no ancestor of {bad} along first parents; {where}")
+    return [first, *line]
 
 
 def _isas(spec: JobSpec) -> Prepared:
