@@ -79,6 +79,12 @@ def test_the_baselines_commit_is_measured_here_and_splits_the_loss(
     assert view["attribution"]["code_db"] > 1
     assert repository.head == checkout.shas[0]
 
+    jobs = live_service.http.get("/v1/projects/attribute/jobs").json()["items"]
+    assert [job["explains"] for job in jobs] == [lost, None, None]
+    again = checkout("attribute", jobs[0]["id"], *CHECKOUT)
+    assert again.returncode == 2
+    assert f"job {jobs[0]['id']} only explains job {lost}: attribute that one" in again.stderr
+
 
 def test_another_machine_says_that_it_does_not_count_and_what_differs(
     repository: Repository, live_service: LiveService

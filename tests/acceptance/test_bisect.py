@@ -79,6 +79,39 @@ def test_the_first_bad_commit_is_found_and_one_that_cannot_be_measured_is_passed
     assert (steps[shas[1]], steps[shas[2]], steps[shas[3]]) == (False, None, True)
 
 
+def branched(repository: Repository) -> tuple[str, str]:
+    """A branch of the third commit, which has a commit of its own: the branch, and where it began."""
+    repository.git("checkout", "--quiet", "-b", "fixed", "HEAD~3")
+    (repository.folder / "net.py").write_text(MODEL.format(outlier="0.1"))
+    repository.git("add", "net.py")
+    repository.commit()
+    repository.git("checkout", "--quiet", "-")
+    return "fixed", repository.git("rev-parse", "fixed~1")
+
+
+@pytest.mark.parametrize("merging", [(), ("merge", "--quiet", "--strategy", "ours", "--no-edit", "fixed")])
+def test_a_good_commit_of_another_branch_is_refused_for_where_they_part(
+    repository: Repository, merging: tuple[str, ...]
+) -> None:
+    good, parted = branched(repository)
+    if merging:
+        repository.git(*merging)
+    code, _, said = bisected(repository, "--good", good, "--", "false")
+    assert code == 2
+    assert f"--good fixed is no ancestor of HEAD along first parents; the merge base is {parted}" in said
+    assert "measuring" not in said
+
+
+def test_a_good_commit_of_another_history_is_refused(repository: Repository) -> None:
+    branch = repository.git("symbolic-ref", "--short", "HEAD")
+    repository.git("checkout", "--quiet", "--orphan", "other")
+    repository.commit()
+    repository.git("checkout", "--quiet", branch)
+    code, _, said = bisected(repository, "--good", "other", "--", "false")
+    assert code == 2
+    assert "they have no merge base" in said
+
+
 def test_the_layer_that_costs_the_figure_is_found(repository: Repository) -> None:
     code, found, said = bisected(repository, "--over", "layers", "--below", "30")
     assert code == 0, said

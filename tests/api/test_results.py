@@ -13,11 +13,11 @@ from tests.api.test_problems import json_values, problem
 from tests.ci.suites import suite
 from tests.conftest import serving
 from tests.measuring import TAKES_ALL, claimed, finish
-from tests.samples import found, job, kernel, operators, result, small_data
+from tests.samples import ENVIRONMENT, found, job, kernel, operators, result, small_data
 
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import Layer, LayerReport
-from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.measurement import CellResult, Environment
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import reading, writing
@@ -199,6 +199,12 @@ def test_results_that_name_a_suite_decide_its_status(api: httpx.Client, engine: 
     told = sent.announcement
     assert (told["job"], told["suite"], told["verdict"]) == (pushed.json()["id"], "int8", "pass")
     problem(api.post(RESULTS, json=measured(result("0"), suite="none")), 422, "invalid-request")
+    explaining = document | {"explains": pushed.json()["id"]}
+    assert api.post(RESULTS, json=explaining).status_code == 201
+    with reading(engine) as session:
+        assert {one.announcement["job"] for one in session.scalars(select(tables.Delivery))} == {
+            pushed.json()["id"]
+        }
 
 
 def test_a_model_that_this_service_may_not_load_is_recorded_but_not_run_again(api: httpx.Client) -> None:
@@ -241,3 +247,113 @@ def test_no_value_anywhere_makes_a_500(api: httpx.Client, at: str, value: object
     body = json.dumps(document).encode("utf-8", "surrogatepass")
     answer = api.post(RESULTS, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in {201, 400, 422}, answer.text
+
+
+OLD, NEW = ENVIRONMENT, ENVIRONMENT.replace(torch="2.14.0")
+
+
+def at(commit: int, figure: float, environment: Environment, **changes: Any) -> dict[str, Any]:
+    """What was measured of a commit on main; each loss since the commit before is one."""
+    git = {
+        "branch": "main",
+        "sha": f"{commit:040x}",
+        "ancestors": [f"{before:040x}" for before in range(commit - 1, 0, -1)],
+        "committed_at": f"2026-01-01T0{commit}:00:00Z",
+    }
+    subject = {"import": "net:build", "data": small_data()}
+    scheme = {"flow": "eager", "mode": "static", "edge": "float32->true"}
+    policy = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "nearest_ancestor"}}
+    given = {"subjects": [subject], "schemes": [scheme], "policy": policy, "git": git, "name": "nightly"}
+    return measured(result("0", figure, environment=environment), **given) | changes
+
+
+@pytest.fixture
+def lost(api: httpx.Client) -> str:
+    """A job that lost 4 dB since a baseline of another environment."""
+    api.post(RESULTS, json=at(1, 40.0, OLD))
+    return str(api.post(RESULTS, json=at(2, 36.0, NEW)).json()["id"])
+
+
+def baseline(api: httpx.Client, job_id: str) -> str | None:
+    """The commit that the job's only cell was held against."""
+    (cell,) = api.get(f"{JOBS}/{job_id}/cells").json()["items"]
+    found = cell["measurements"][0]["finding"]["baseline"]
+    return found and str(found["sha"])
+
+
+def test_results_that_explain_a_job_are_its_corner(api: httpx.Client, lost: str) -> None:
+    corner = api.post(RESULTS, json=at(1, 36.1, NEW, explains=lost)).json()
+    assert corner["explains"] == lost
+    (view,) = api.get(f"{JOBS}/{lost}/attribution").json()
+    square = view["attribution"]["square"]
+    assert (square["old_in_new"]["job_id"], square["old_in_new"]["figure"]["value"]) == (corner["id"], 36.1)
+    assert view["attribution"]["cause"] == "both"
+
+
+def test_results_that_explain_a_job_decide_nothing(api: httpx.Client, lost: str) -> None:
+    def seen() -> list[Any]:
+        at_first = {"sha": f"{1:040x}", "policy": {"rules": {"floor_db": 30}}}
+        gate = api.post(f"{PROJECT}/gates", json=at_first).json()
+        commits = api.get(f"{PROJECT}/compare/{1:040x}...{2:040x}").json()
+        lines = api.get(f"{PROJECT}/trends").json()["items"]
+        badge = api.get(f"{PROJECT}/badge.svg", params={"branch": "main"}).text
+        export = api.get(f"{PROJECT}/export", params={"format": "csv"}).text
+        judged = [gate["verdict"], [job["job"] for job in gate["jobs"]]]
+        return [*judged, commits["items"], lines, badge, export]
+
+    before = seen()
+    for commit, figure in ((1, 20.0), (3, 20.0)):
+        assert api.post(RESULTS, json=at(commit, figure, NEW, explains=lost)).status_code == 201
+    assert seen() == before
+    assert api.get(f"{PROJECT}/compare/{1:040x}...{3:040x}").status_code == 404
+    after = api.post(RESULTS, json=at(4, 40.0, OLD)).json()
+    assert (after["verdict"], baseline(api, after["id"])) == ("pass", f"{1:040x}")
+    page = api.get(f"/projects/demo/jobs/{after['id']}").text
+    assert f"/compare/{2:040x}...{4:040x}" in page
+
+
+def test_results_that_explain_a_job_are_no_history_of_its_branch(api: httpx.Client, lost: str) -> None:
+    api.post(RESULTS, json=at(3, 40.0, OLD, explains=lost))
+    topic = at(4, 39.9, OLD)
+    topic["job"]["git"] |= {"branch": "topic", "ancestors": [f"{commit:040x}" for commit in (3, 1)]}
+    topic["job"]["policy"]["baseline"] = {"source": "merge_base", "branch": "main"}
+    assert baseline(api, api.post(RESULTS, json=topic).json()["id"]) == f"{1:040x}"
+
+
+def test_results_that_explain_a_job_hide_no_missing_series(api: httpx.Client) -> None:
+    two = at(1, 40.0, OLD)
+    two["job"]["lanes"] = TWO
+    two["results"] = [result(cell, 40.0).model_dump(mode="json") for cell in "01"]
+    explained = api.post(RESULTS, json=two).json()["id"]
+    api.post(RESULTS, json=at(1, 40.0, OLD, explains=explained))
+    (missing,) = api.post(RESULTS, json=at(2, 40.0, OLD)).json()["missing"]
+    assert "onednn" in missing["label"]
+
+
+def test_results_that_explain_a_job_leave_a_first_result_the_first(api: httpx.Client, lost: str) -> None:
+    def on_onednn(commit: int, environment: Environment, **changes: Any) -> str:
+        document = at(commit, 40.0, environment, **changes)
+        document["job"]["lanes"] = {"engine": ["onednn"]}
+        return str(api.post(RESULTS, json=document).json()["id"])
+
+    on_onednn(3, OLD, explains=lost)
+    on_onednn(3, NEW)
+    assert baseline(api, on_onednn(4, NEW)) == f"{3:040x}"
+
+
+def test_results_explain_only_a_job_that_is_there_and_decides(
+    api: httpx.Client, engine: Engine, lost: str
+) -> None:
+    corner = api.post(RESULTS, json=at(1, 36.1, NEW, explains=lost)).json()["id"]
+    elsewhere = api.post("/v1/projects/other/results", json=at(1, 40.0, OLD)).json()["id"]
+    for job_id, said in (
+        ("0" * 26, "project 'demo' has no such job"),
+        (elsewhere, "project 'demo' has no such job"),
+        (corner, "decides nothing itself"),
+    ):
+        refused = problem(api.post(RESULTS, json=at(1, 36.1, NEW, explains=job_id)), 422, "invalid-request")
+        (error,) = refused["errors"]
+        assert (error["field"], error["value"]) == ("explains", job_id)
+        assert said in error["message"]
+    with reading(engine) as session:
+        assert len(session.scalars(select(tables.Job)).all()) == 4

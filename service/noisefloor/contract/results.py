@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from noisefloor.contract.base import Value
+from noisefloor.contract.base import Identifier, Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellResult
 
@@ -18,3 +18,6 @@ class MeasuredJob(Value):
 
     job: JobSpec
     results: Annotated[tuple[CellResult, ...], Field(description="one of each cell, in any order")]
+    explains: Identifier | None = Field(
+        default=None, description="a job whose losses they look into; then they decide nothing themselves"
+    )

@@ -73,7 +73,13 @@ def known_history(session: Session, job: Job, branch: str) -> set[str]:
 
     On the branch itself only those that were measured: there every ancestor is the branch's own.
     """
-    others = (Job.project == job.project, Job.branch == branch, Job.id != job.id, Job.sha.is_not(None))
+    others = (
+        Job.project == job.project,
+        Job.branch == branch,
+        Job.id != job.id,
+        Job.sha.is_not(None),
+        COUNTS,
+    )
     ancestors = job.git.get("ancestors") or []
     measured = session.scalars(select(Job.sha).where(*others, Job.sha.in_(ancestors))).all()
     history = {sha for sha in measured if sha is not None}
@@ -173,7 +179,8 @@ def named_job(
         func.coalesce(_acknowledged_by(Absence.document["finding"]), "acceptance") == "acceptance",
     )
     refused = select(Absence.id).where(Absence.job_id == Job.id, ~let_through).exists()
-    query = select(Job.id).where(Job.name == job.name, Job.status == JobStatus.DONE, ~refused).limit(1)
+    namesakes = (Job.name == job.name, Job.status == JobStatus.DONE, COUNTS)
+    query = select(Job.id).where(*namesakes, ~refused).limit(1)
     if distances is not None:
         query = query.where(Job.project == job.project, Job.id != job.id, Job.sha.in_(distances))
         query = query.order_by(_nearest(distances), *_latest_job())
@@ -288,6 +295,7 @@ def _measured_elsewhere_before() -> ColumnElement[bool]:
             other_job.sha == Job.sha,
             other_job.id < Job.id,
             other_job.status == JobStatus.DONE,
+            other_job.explains.is_(None),
             other_cell.environment_key != here,
         )
         .exists()

@@ -27,7 +27,7 @@ class Figured(NamedTuple):
 
 def like(session: Session, project: str, prefix: str, *, limit: int) -> Sequence[str]:
     """The measured commits whose sha begins so; the whole sha alone if it is one of them."""
-    query = select(Job.sha).where(Job.project == project).distinct().order_by(Job.sha).limit(limit)
+    query = select(Job.sha).where(Job.project == project, COUNTS).distinct().order_by(Job.sha).limit(limit)
     exact = session.scalars(query.where(Job.sha == prefix)).all()
     found = exact or session.scalars(query.where(Job.sha.startswith(prefix))).all()
     return [sha for sha in found if sha is not None]
@@ -48,6 +48,7 @@ def before(session: Session, job: Job) -> str | None:
         select(Job.sha)
         .where(
             Job.project == job.project,
+            COUNTS,
             Job.branch == job.branch,
             Job.sha.is_not(None),
             Job.sha != job.sha,

@@ -12,7 +12,7 @@ from noisefloor.contract.job import JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
 
-COUNTS = and_(Job.explains.is_(None), Job.bisection_id.is_(None))  # what explains another is no result
+COUNTS = and_(Job.explains.is_(None), Job.bisection_id.is_(None))  # as `Job.counts` says of a row
 
 
 def ensure_project(session: Session, name: str, now: datetime) -> None:
@@ -33,6 +33,12 @@ def projects(session: Session) -> Sequence[str]:
 def find(session: Session, project: str, job_id: str) -> Job | None:
     """One job of a project."""
     return session.scalar(select(Job).where(Job.project == project, Job.id == job_id))
+
+
+def held(session: Session, project: str, job_id: str) -> Job | None:
+    """One job of a project, which nobody can delete until the transaction ends."""
+    query = select(Job).where(Job.project == project, Job.id == job_id)
+    return session.scalar(query.with_for_update(key_share=True))
 
 
 def by_ids(session: Session, job_ids: Collection[str]) -> Sequence[Job]:
@@ -76,7 +82,7 @@ def newest_settled(session: Session, project: str, *, branch: str, name: str | N
     """The newest settled job of a branch by its commit's time, of any name or of this one."""
     query = (
         select(Job)
-        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None))
+        .where(Job.project == project, Job.branch == branch, Job.finished_at.is_not(None), COUNTS)
         .order_by(Job.measured_at.desc(), Job.id.desc())
         .limit(1)
     )

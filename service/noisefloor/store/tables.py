@@ -117,6 +117,11 @@ class Job(Base):
         ForeignKey("bisections.id"), index=True, doc="it is a step: nothing is held against what it measures"
     )
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is a result of its commit: no step of a bisection, and explaining no other job."""
+        return self.explains is None and self.bisection_id is None
+
 
 class Bisection(Base):
     """A search for what loses a figure; each of its steps is a job."""

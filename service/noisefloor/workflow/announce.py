@@ -18,15 +18,15 @@ MESSAGE_LENGTH = 10_000
 def announce(session: Session, job: tables.Job) -> None:
     """Tell the check that the job decides, and the project's webhooks. The caller holds the job's lock.
 
-    The step of a bisection decides nothing.
+    What explains another job, or is a bisection's step, decides nothing.
     """
-    if job.bisection_id is not None:
+    if not job.counts:
         return
     verdict = Verdict(job.verdict)
     check = _check_of(session, job)
     if check is not None:
         tell_of_job(session, check, job)
-    if verdict is Verdict.PENDING or job.explains is not None:
+    if verdict is Verdict.PENDING:
         return
     for webhook in deliveries.webhooks(session, job.project):
         if webhook.enabled and (not webhook.verdicts or verdict in webhook.verdicts):

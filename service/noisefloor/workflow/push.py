@@ -12,9 +12,9 @@ from noisefloor.contract.resources import FieldError
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.errors import InvalidRequestError
 from noisefloor.settings import Settings
-from noisefloor.store import cells, shards
+from noisefloor.store import cells, jobs, shards
 from noisefloor.store.tables import Job
-from noisefloor.workflow.check import check_plan
+from noisefloor.workflow.check import check_plan, invalid
 from noisefloor.workflow.record import write
 from noisefloor.workflow.settle import settle_if_ended
 from noisefloor.workflow.submit import enter, once
@@ -40,7 +40,9 @@ def push(
     def accept() -> Job:
         check_plan(measured.job, project=project, settings=settings)
         _check_results(list(plan.cells(measured.job)), measured.results)
-        job, shard_ids = enter(session, project=project, spec=measured.job)
+        if measured.explains is not None:
+            _check_explained(session, project, measured.explains)
+        job, shard_ids = enter(session, project=project, spec=measured.job, explains=measured.explains)
         results = {result.cell: result for result in measured.results}
         for cell in cells.page(session, job.id):
             write(session, project, cell, results[str(cell.ordinal)])
@@ -49,6 +51,16 @@ def push(
         return job
 
     return once(session, project=project, key=idempotency_key, request=measured, act=accept)
+
+
+def _check_explained(session: Session, project: str, job_id: str) -> None:
+    """Refuse to explain what is not there, or decides nothing itself. Keeps retention off the job."""
+    explained = jobs.held(session, project, job_id)
+    if explained is None:
+        raise invalid("explains", f"project {project!r} has no such job", job_id, None)
+    if not explained.counts:
+        message = "is a job that decides nothing itself, and so has nothing to explain"
+        raise invalid("explains", message, job_id, None)
 
 
 def _check_results(planned: Sequence[plan.Cell], results: Sequence[CellResult]) -> None:

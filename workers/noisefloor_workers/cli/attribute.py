@@ -54,11 +54,13 @@ def attribute(
     require_torch()
     with client(url, project, token) as service:
         job = service.job(job_id)
+        if job.explains is not None:
+            raise InvalidRequestError(f"job {job_id} only explains job {job.explains}: attribute that one")
         cells = {cell.id: cell for cell in service.cells(job_id)}
         for sha, wanted in _missing(service.attribution(job_id), cells).items():
             say.print(f"measuring {sha[:SHORT_SHA]}: {len(wanted)} cells")
             prepare(command, sha)
-            corner = measured(_corner(job, wanted), push=True, environment=_service(service, token))
+            corner = measured(_corner(job, wanted), explains=job_id, environment=_service(service, token))
             _check(service, corner, sha, wanted)
         found = service.attribution(job_id)
     for view in found:

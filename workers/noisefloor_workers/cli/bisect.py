@@ -67,7 +67,6 @@ def bisect(
     below: Annotated[
         float | None, typer.Option(help="What is below is bad, in dB; half of the loss by default.")
     ] = None,
-    push: Annotated[bool, typer.Option("--push", help="Hand each result to the service.")] = False,
     on_service: Annotated[
         bool, typer.Option("--on-service", help="Let the service's workers measure the steps.")
     ] = False,
@@ -90,9 +89,9 @@ def bisect(
 
     The command checks out and prepares a commit; the job, as it is now, is then measured in a process of
     its own. A commit that cannot be prepared or measured is passed over. --over isa tries this machine's caps
-    in turn; --over layers quantizes one layer more at a time. With --push every result is a job of the
-    service. With --on-service, or --of, the service measures every step on its workers, and --over
-    environments compares all that they offer. Exit code 2: no first bad one is found.
+    in turn; --over layers quantizes one layer more at a time. With --on-service, or --of, the service
+    measures every step on its workers, and --over environments compares all that they offer. Exit code 2:
+    no first bad one is found.
     """
     if over not in get_args(Over):
         raise InvalidRequestError(f"over = {over!r}: accepted: {', '.join(get_args(Over))}")
@@ -106,7 +105,7 @@ def bisect(
             found = follow(service, service.bisect(asked, idempotency_key=new_key()))
     else:
         spec = spec.replace(priority=PRIORITIES["bisect"])
-        found = _searched(_prepared(spec, over, good, bad, below, command, push=push), below)
+        found = _searched(_prepared(spec, over, good, bad, below, command), below)
     print_bisection(found, format)
     raise typer.Exit(0 if found.found else NOTHING_FOUND_EXIT)
 
@@ -129,14 +128,12 @@ def _prepared(
     bad: str | None,
     below: float | None,
     command: list[str] | None,
-    *,
-    push: bool,
 ) -> Prepared:
     require_torch()
     if over == "commits":
-        return _commits(spec, _line(good, bad or "HEAD"), command, push=push)
+        return _commits(spec, _line(good, bad or "HEAD"), command)
     if over == "isa":
-        return _isas(spec, push=push)
+        return _isas(spec)
     if over == "layers":
         return _layers(spec, below)
     raise InvalidRequestError("over environments takes the workers of a service: --on-service")
@@ -158,31 +155,39 @@ def _searched(steps: Prepared, below: float | None) -> Bisection:
     return search.result()
 
 
-def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None, *, push: bool) -> Prepared:
+def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None) -> Prepared:
     if not command:
         raise InvalidRequestError("over commits needs the command that checks out {sha}, after --")
 
     def measure(search: Search, at: int) -> Figures:
         prepare(command, search.names[at])
-        return figures(measured(spec, push=push).cells, "commits")
+        return figures(measured(spec).cells, "commits")
 
     titles = {sha: git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in line}
     return Prepared(search=Search(over="commits", names=tuple(line), titles=titles), measure=measure)
 
 
 def _line(good: str | None, bad: str) -> list[str]:
-    """The commits from the good one to the bad one along first parents, both with them."""
+    """The commits from the good one to the bad one along first parents, both with them.
+
+    A good one that is not among them says nothing of where their line begins, which may be bad already.
+    """
     if good is None:
         raise InvalidRequestError("over commits needs --good")
     line = git("rev-list", "--first-parent", "--reverse", f"{good}..{bad}").split()
     if not line:
         raise InvalidRequestError(f"no commit lies between --good {good} and --bad {bad} along first parents")
-    return [git("rev-parse", "--verify", f"{good}^{{commit}}").strip(), *line]
+    first = git("rev-parse", "--verify", f"{good}^{{commit}}").strip()
+    before = git("rev-list", "--first-parent", "--max-count=2", line[0]).split()[1:]
+    if before != [first]:
+        where = f"the merge base is {before[0]}: give that as --good" if before else "they have no merge base"
+        raise InvalidRequestError(f"--good {good} is no ancestor of {bad} along first parents; {where}")
+    return [first, *line]
 
 
-def _isas(spec: JobSpec, *, push: bool) -> Prepared:
+def _isas(spec: JobSpec) -> Prepared:
     def measure(search: Search, at: int) -> Figures:
-        return figures(measured(at_step(spec, search, at), push=push).cells, "isa")
+        return figures(measured(at_step(spec, search, at)).cells, "isa")
 
     return Prepared(search=Search(over="isa", names=machine_isas()), measure=measure)
 
@@ -193,12 +198,12 @@ def _layers(spec: JobSpec, below: float | None) -> Prepared:
         raise InvalidRequestError("over layers needs --below: without a quantized layer all is exact")
     if (refusal := without_layers(spec)) is not None:
         raise InvalidRequestError(refusal)
-    whole = measured(spec.replace(analysis=spec.analysis.replace(layers=True)), push=False)
+    whole = measured(spec.replace(analysis=spec.analysis.replace(layers=True)))
     names = layer_names(whole.layers)
     if not names:
         raise InvalidRequestError(NO_LAYERS)
 
     def measure(search: Search, at: int) -> Figures:
-        return figures(measured(at_step(spec, search, at), push=False).cells, "layers")
+        return figures(measured(at_step(spec, search, at)).cells, "layers")
 
     return Prepared(search=over_layers(names, figures(whole.cells, "layers")), measure=measure)

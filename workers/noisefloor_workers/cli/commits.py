@@ -16,12 +16,15 @@ OWN: Mapping[str, str] = {}
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def measured(spec: JobSpec, *, push: bool, environment: Mapping[str, str] = OWN) -> Report:
-    """The job measured by `noisefloor run` in a process of its own, which imports what is there now."""
+def measured(spec: JobSpec, *, explains: str | None = None, environment: Mapping[str, str] = OWN) -> Report:
+    """The job measured by `noisefloor run` in a process of its own, which imports what is there now.
+
+    What `explains` a job of a service is handed to that service.
+    """
     document = spec.model_dump_json(by_alias=True, exclude_defaults=True)
     command = [sys.executable, "-m", "noisefloor.cli", "run", "-", "--format", "json"]
     ran = subprocess.run(  # noqa: S603 - this interpreter, on our own command
-        [*command, *(["--push"] if push else ["--no-git"])],
+        [*command, *(["--push", "--explains", explains] if explains is not None else ["--no-git"])],
         input=document,
         env={**os.environ, **NO_BYTECODE, **environment},
         capture_output=True,

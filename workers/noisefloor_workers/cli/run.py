@@ -54,6 +54,10 @@ def run(
     url: Url = DEFAULT_URL,
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
+    explains: Annotated[
+        str | None,
+        typer.Option(help="With --push: the job whose losses these results look into, deciding nothing."),
+    ] = None,
     git: OfCheckout = True,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
@@ -65,6 +69,8 @@ def run(
     --push a service records the results, and holds them against its history; the verdict is then its own.
     """
     require_torch()
+    if explains is not None and not push:
+        raise InvalidRequestError(f"explains = {explains!r}: only a service has jobs to explain: give --push")
     spec = here(read_job(job)) if git else read_job(job)
     imported = tuple(s.import_.partition(":")[0] for s in spec.subjects if s.import_ is not None)
     given = settings(import_allow=imported)
@@ -80,9 +86,10 @@ def run(
             print_report(measured)
         raise typer.Exit(measured.verdict.exit_code)
     with client(url, project, token) as service:
-        next(service.jobs(limit=1), None)  # whoever cannot push is told before anything is measured
+        # whoever cannot push is told before anything is measured
+        next(service.jobs(limit=1), None) if explains is None else service.job(explains)
         results = _measured(spec, given)
-        handed = MeasuredJob(job=spec, results=tuple(results.values()))
+        handed = MeasuredJob(job=spec, results=tuple(results.values()), explains=explains)
         pushed = service.push(handed, idempotency_key=new_key())
         print_result(service, pushed, format)
         raise typer.Exit(pushed.verdict.exit_code)
