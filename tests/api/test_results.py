@@ -76,6 +76,24 @@ def test_results_are_held_against_the_history_of_the_service(api: httpx.Client) 
     assert verdicts == ["no_baseline", "regressed"]
 
 
+def test_a_missing_series_of_a_long_place_is_named_whole(api: httpx.Client) -> None:
+    policy = {"rules": {"max_drop_db": 0.5}}
+    one = result("0")
+    leaf = one.measurements[0].replace(place="a" * 512)
+    both = one.replace(measurements=(*one.measurements, leaf))
+    ids = []
+    for hour, told in ((1, both), (2, one)):
+        git = {"branch": "main", "sha": f"{hour:040x}", "committed_at": f"2026-01-01T0{hour}:00:00Z"}
+        pushed = api.post(RESULTS, json=measured(told, git=git, policy=policy))
+        assert pushed.status_code == 201, pushed.text
+        ids.append(pushed.json()["id"])
+    (absent,) = api.get(f"{JOBS}/{ids[1]}").json()["missing"]
+    assert absent["label"].endswith("a" * 512)
+    api.put(f"{PROJECT}/policies/drop", json=policy)
+    dry = api.post(f"{PROJECT}/policies/drop/dry-run", json={})
+    assert len(dry.json()["jobs"]) == 2, dry.text
+
+
 def test_what_a_cell_ended_with_is_kept(api: httpx.Client) -> None:
     failed = result("1", status=CellStatus.CRASHED, reason="why", measurements=())
     pushed = api.post(RESULTS, json=measured(result("0"), failed, lanes=TWO)).json()

@@ -105,7 +105,7 @@ class Absence(Value):
     """A series that the baseline had and this job should have, but has not."""
 
     series: Digest
-    label: Text
+    label: LongText = Field(description="subject, scheme, lane, edge and place: each may be a text by itself")
     finding: Finding
 
 
