@@ -245,6 +245,27 @@ def test_a_layer_that_lost_since_the_result_before_is_named(page: Page, quiet: Q
     assert page.get_by_role("link", name="compare with").get_attribute("href") == (
         f"/projects/demo/compare/{SHAS[0]}...{SHAS[1]}"
     )
+    page.get_by_role("link", name="All layers").click()
+    assert "Layer moved lost most, 3.000 dB of its own since the baseline, aaaaaaaaa." in page.inner_text(
+        "main"
+    )
+    heads = page.locator("table.layers thead th").all_inner_texts()
+    rows = [row.locator("th, td").all_inner_texts() for row in page.locator("table.layers tbody tr").all()]
+    told = {row[0].split()[0]: dict(zip(heads, row, strict=True)) for row in rows}
+    assert told["moved"]["At the baseline, dB"] == "45.000"
+    assert told["moved"]["Change, dB"] == "\N{MINUS SIGN}3.000"
+    assert told["noisy"]["Change, dB"] == "0.000"
+    assert page.locator("tr.noisiest th").inner_text().startswith("moved")
+
+
+def test_a_topic_is_compared_with_its_baselines_commit(page: Page, quiet: Quiet) -> None:
+    policy = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "merge_base", "branch": "main"}}
+    post(quiet, result, policy=policy, git={"branch": "main", "sha": SHAS[0]})
+    git = {"branch": "topic", "sha": SHAS[1], "ancestors": [SHAS[0]]}
+    job_id = post(quiet, result, policy=policy, git=git)
+    log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
+    page.get_by_role("link", name="compare with aaaaaaaaa").click()
+    expect(page.locator("h1")).to_have_text("aaaaaaaaa → bbbbbbbbb")
 
 
 def test_a_trend_draws_a_vertex_and_a_link_for_each_result(
@@ -338,6 +359,46 @@ def test_no_page_is_wider_than_its_window(
     ):
         page.goto(live_service.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_small_screen_shows_every_column_that_decides(
+    page: Page, live_service: LiveService, measured: Jobs
+) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    job_id = measured[2]["id"]
+    cell = live_service.cells(job_id, PROJECT)[0]
+    for path, shown in (
+        (f"jobs/{job_id}", [*ENGINES, "Floor", "Range"]),
+        (f"series/{cell['measurements'][0]['series']}", ["SQNR, dB", "Change", "Verdict", "Environment"]),
+        (f"compare/{SHAS[0]}...{SHAS[2]}", ["aaaaaaaaa", "ccccccccc", "Change"]),
+        (f"jobs/{job_id}/cells/{cell['id']}", ["Own error", "Before", "Change", "Reached", "Share"]),
+    ):
+        page.goto(f"{live_service.url}/projects/{PROJECT}/{path}")
+        table = page.locator("table.stacks").first
+        boxes = [td.bounding_box() for td in table.locator("td:visible").all()]
+        assert boxes
+        assert all(box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 400 for box in boxes)
+        heads = [td.get_attribute("data-head") for td in table.locator("td:visible").all()]
+        assert {*shown} <= {*heads}
+        caption = page.locator(".caption").first.bounding_box()
+        assert caption is not None
+        assert caption["x"] + caption["width"] <= 400
+
+
+def test_a_table_that_scrolls_keeps_its_first_column_and_says_so(
+    page: Page, live_service: LiveService, measured: Jobs
+) -> None:
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.goto(f"{live_service.url}/projects/{PROJECT}/jobs/{measured[0]['id']}#cell-0")
+    region = page.get_by_role("region", name="Figures of cell 0")
+    first = region.locator("tbody th").first
+    before = first.bounding_box()
+    region.evaluate("it => it.scrollLeft = 300")
+    assert region.evaluate("it => it.scrollLeft") == 300
+    assert first.bounding_box() == before
+    assert region.evaluate("it => getComputedStyle(it).backgroundAttachment").startswith(
+        "local, local, scroll"
+    )
 
 
 def test_a_cell_opens_to_all_its_figures(page: Page, live_service: LiveService, measured: Jobs) -> None:
@@ -577,7 +638,7 @@ def test_a_job_on_operators_shows_their_grid_and_what_needs_attention(page: Page
     job_id = kernels(quiet, FAULT, {}, refused)
     log_in(page, quiet[0], f"/projects/demo/jobs/{job_id}")
     expect(page.locator(".banner .word")).to_have_text("regressed")
-    expect(page.locator("table.kernels caption")).to_have_text("1 wrong, 1 exact, 1 unsupported")
+    expect(page.locator("#grid-1-caption")).to_have_text("1 wrong, 1 exact, 1 unsupported")
     assert page.locator("table.matrix:not(.kernels)").count() == 0
     concern = page.locator(".concern.regressed")
     expect(concern).to_contain_text("wrong in 2 of 9 cases, 25.0% of the elements")

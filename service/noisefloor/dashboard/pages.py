@@ -19,8 +19,10 @@ from noisefloor.contract.trend import Order
 from noisefloor.dashboard import compare, login
 from noisefloor.dashboard.attention import attention
 from noisefloor.dashboard.chart import BARS, CROSS, chart
+from noisefloor.dashboard.earlier import document
 from noisefloor.dashboard.grid import grid_of_cells, grid_of_latest
 from noisefloor.dashboard.history import history
+from noisefloor.dashboard.layers import edges
 from noisefloor.dashboard.matrix import matrix
 from noisefloor.dashboard.rendering import HEADERS, rendered
 from noisefloor.dashboard.repro import Repro, repro
@@ -165,8 +167,11 @@ class Pages:
             if view.conformance is not None:
                 return self._kernel(session, job, view)
             layers = layer_view(session, row)
+            found = list(edges(session, job, view, layers, document(session, view.environment)))
             command = _repro(session, Git.model_validate(job.git), view)
-        return rendered("layers.html", project=project, job=job, cell=view, layers=layers, repro=command)
+        return rendered(
+            "layers.html", project=project, job=job, cell=view, layers=layers, edges=found, repro=command
+        )
 
     def _kernel(self, session: Session, job: Job, cell: CellView) -> HTMLResponse:
         """An operator's cell: what was found of the kernel, how to see it, and what was found before."""
@@ -254,8 +259,7 @@ def _baseline(job: Job, shown: Iterable[CellView]) -> str | None:
 
 
 def _repro(session: Session, git: Git, cell: CellView) -> Repro:
-    environment = _environment(session, cell.environment) if cell.environment is not None else None
-    return repro(cell, git, environment.document if environment else None)
+    return repro(cell, git, document(session, cell.environment))
 
 
 def _environments(session: Session, keys: Iterable[str | None]) -> list[EnvironmentView]:
