@@ -162,6 +162,27 @@ def test_over_isa_the_caps_are_those_of_the_workers(engine: Engine, settings: Se
     assert [step.name for step in seen.steps] == ["native", "avx512_core", "avx2", "sse41"]
 
 
+def test_over_isa_a_cap_that_is_not_supported_is_no_end(engine: Engine, settings: Settings) -> None:
+    with writing(engine, "test") as session:
+        announce(session)
+    reason = "engine x86 rests on FBGEMM, which has no code below AVX2"
+
+    def answer(held: Claim, cell: str) -> CellResult:
+        if held.isa == "sse41":
+            return CellResult(cell=cell, status=CellStatus.UNSUPPORTED, reason=reason)
+        return result(cell, 40.0 if held.isa == "native" else 20.0)
+
+    asked = job(lanes={"engine": ["x86", "onednn"]})
+    seen = Bisecting(engine, settings, over="isa", job=asked).run(answer)
+    assert seen.message == "first bad: avx512_core"
+    assert [(step.name, step.bad, step.note) for step in seen.steps[2:]] == [
+        ("avx2", True, None),
+        ("sse41", None, f"unsupported: {reason}"),
+    ]
+    with reading(engine) as session:
+        assert cells_of(session) == [2, 2, 2, 1]  # the ends, and then what lost most between them
+
+
 def test_over_isa_without_a_cap_to_try_is_a_conflict(engine: Engine, settings: Settings) -> None:
     with pytest.raises(ConflictError, match="offer no lane of the job"):
         Bisecting(engine, settings, over="isa", job=job())
@@ -354,8 +375,8 @@ def test_an_end_that_cannot_be_measured_ends_the_bisection(engine: Engine, setti
         lambda _held, cell: CellResult(cell=cell, status=CellStatus.UNSUPPORTED, reason="not built")
     )
     assert seen.status.value == "failed"
-    assert seen.message == "sse41 is an end of the search, and cannot be told: unsupported: not built"
-    assert len(seen.steps) == 1
+    assert seen.message == "it takes two caps, and avx512_core, avx2, sse41: unsupported: not built"
+    assert len(seen.steps) == 3
 
 
 def test_a_flow_without_layers_ends_the_bisection(engine: Engine, settings: Settings) -> None:
