@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.attribution import Attribution
 from noisefloor.contract.layers import LayerReport, LayerView
+from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.trend import FieldChange
 from noisefloor.contract.verdict import Finding, Verdict
@@ -16,6 +17,7 @@ from noisefloor.history.environments import differences
 from noisefloor.store import analyses, cells, measurements, series, tables
 from noisefloor.store.series import Point
 from noisefloor.workflow.attribute import attributions_of
+from noisefloor.workflow.losses import loss_of
 from noisefloor.workflow.views import cell_views
 
 BATCH = 2_000
@@ -43,6 +45,17 @@ class Concern:
     culprit: Culprit | None
     attribution: Attribution | None
     environment: Mapping[str, Any] | None
+
+    @property
+    def searchable(self) -> bool:
+        """Whether a bisection over layers may find what lost it."""
+        measured, subject = self.measurement, self.cell.subject
+        if measured is None or (measured.place, measured.metric) != (OUTPUT, SQNR):
+            return False
+        if subject.operator is not None or (self.layers is not None and self.layers.unavailable is not None):
+            return False
+        lost_db, below_db = loss_of(measured.figure, self.finding)
+        return lost_db > 0 and below_db is not None
 
 
 @dataclass(frozen=True, kw_only=True)
