@@ -19,6 +19,10 @@ from noisefloor.store.session import writing
 BISECTIONS = "/v1/projects/demo/bisections"
 JOBS = "/v1/projects/demo/jobs"
 SHAS = [f"{number:040x}" for number in range(MAX_COMMITS + 1)]
+ON_OPERATOR = {
+    "subjects": [{"operator": {"name": "quantize_per_tensor", "shape": [8]}}],
+    "schemes": [{"flow": "ops", "mode": "forward", "edge": "float64->true", "floor_db": 120}],
+}
 LAYERS = {"over": "layers", "below_db": 30, "job": job()}
 DROP = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "nearest_ancestor"}}
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
@@ -128,6 +132,10 @@ def nonfinite(cell: str) -> CellResult:
     return result(cell, measurements=(measured,))
 
 
+def of_operator(cell: str) -> CellResult:
+    return result(cell, measurements=(Measurement(edge="float64->true", figure=Figure.finite(20.0)),))
+
+
 def without_layers(cell: str) -> CellResult:
     return result(cell, 20.0, layers=(LayerReport(edge="float32->true", unavailable="it is one operator"),))
 
@@ -139,6 +147,7 @@ def without_layers(cell: str) -> CellResult:
         (lambda cell: result(cell, 36.0), {"policy": DROP}, 202),
         (lambda cell: result(cell, 36.0), {"policy": DROP, "git": {}}, 422),  # without a baseline
         (nonfinite, {"schemes": [SCHEME]}, 422),  # without a number to take the middle of
+        (of_operator, ON_OPERATOR, 422),
         (without_layers, {}, None),  # which the service finds out by measuring
     ],
 )

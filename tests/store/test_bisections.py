@@ -22,7 +22,7 @@ from noisefloor.contract.worker import Capabilities, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
-from noisefloor.store import bisections, jobs, projects, trends, workers
+from noisefloor.store import bisections, jobs, projects, series, trends, workers
 from noisefloor.store.session import reading, writing
 from noisefloor.store.tables import Bisection, Delivery, Job, Series, Shard
 from noisefloor.workflow.accept import mark
@@ -409,7 +409,10 @@ def test_steps_are_no_baseline_and_on_no_line(engine: Engine, settings: Settings
             trends.measured(session, key, trends.Window(), limit=10)
             for key in session.scalars(select(Series.key))
         ]
+        listed = series.page(session, "demo", filters={}, limit=9, after=None)
     assert [point.job_id for line in lines for point in line] == [measured.id]
+    assert len(lines) > len(listed)
+    assert [row.isa for row in listed] == ["native"]
 
 
 def test_a_step_is_neither_retried_nor_pinned(engine: Engine, settings: Settings) -> None:
