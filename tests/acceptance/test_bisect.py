@@ -56,10 +56,12 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def bisected(repository: Repository, *options: str) -> tuple[int, dict[str, Any], str]:
+def bisected(
+    repository: Repository, *options: str, job: dict[str, Any] = JOB
+) -> tuple[int, dict[str, Any], str]:
     ran = subprocess.run(
         [sys.executable, "-m", "noisefloor.cli", "bisect", "-", "--format", "json", *options],
-        input=json.dumps(JOB),
+        input=json.dumps(job),
         capture_output=True,
         text=True,
         check=False,
@@ -116,6 +118,23 @@ def test_the_layer_that_costs_the_figure_is_found(repository: Repository) -> Non
     code, found, said = bisected(repository, "--over", "layers", "--below", "30")
     assert code == 0, said
     assert found["first_bad"]["name"] == "second"
+
+
+def test_over_isa_the_lowest_cap_may_be_one_that_the_engine_has_no_code_for(repository: Repository) -> None:
+    code, found, said = bisected(repository, "--over", "isa", job=JOB | {"lanes": {"engine": ["x86"]}})
+    if code == 0:
+        notes = {step["name"]: step["note"] for step in found["steps"]}
+        assert "no code below AVX2" in notes["sse41"]
+    else:  # on this machine's kernels nothing is lost
+        assert "nothing is lost from native to avx2" in said
+
+
+def test_a_step_without_a_figure_says_why(repository: Repository) -> None:
+    shas = repository.git("rev-list", "--reverse", "HEAD").split()
+    repository.git("checkout", "--quiet", shas[2])
+    code, _, said = bisected(repository, "--over", "layers", "--below", "30")
+    assert code == 2
+    assert "ZeroDivisionError" in said
 
 
 @pytest.mark.parametrize(

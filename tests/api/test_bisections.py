@@ -1,20 +1,31 @@
 """Bisections over HTTP, on both databases."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import Engine
 from tests.measuring import claimed, finish
-from tests.samples import imported, job, operators, small_data
+from tests.samples import imported, job, operators, result, small_data
 
 from noisefloor.contract.bisection import MAX_COMMITS
+from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.job import PRIORITIES
+from noisefloor.contract.layers import LayerReport
+from noisefloor.contract.measurement import CellResult, Measurement
 from noisefloor.store.session import writing
 
 BISECTIONS = "/v1/projects/demo/bisections"
 JOBS = "/v1/projects/demo/jobs"
 SHAS = [f"{number:040x}" for number in range(MAX_COMMITS + 1)]
+ON_OPERATOR = {
+    "subjects": [{"operator": {"name": "quantize_per_tensor", "shape": [8]}}],
+    "schemes": [{"flow": "ops", "mode": "forward", "edge": "float64->true", "floor_db": 120}],
+}
 LAYERS = {"over": "layers", "below_db": 30, "job": job()}
+DROP = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "nearest_ancestor"}}
+SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
 OPERATOR = {"operator": {"name": "quantize_per_tensor", "shape": [8]}}
 
 
@@ -114,3 +125,53 @@ def test_what_is_not_there_or_not_ready_says_so(api: httpx.Client, engine: Engin
         assert answer.status_code == status, answer.text
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert said in answer.json()["detail"]
+
+
+def nonfinite(cell: str) -> CellResult:
+    measured = Measurement(edge="float32->true", figure=Figure.of(FigureKind.NONFINITE))
+    return result(cell, measurements=(measured,))
+
+
+def of_operator(cell: str) -> CellResult:
+    return result(cell, measurements=(Measurement(edge="float64->true", figure=Figure.finite(20.0)),))
+
+
+def without_layers(cell: str) -> CellResult:
+    return result(cell, 20.0, layers=(LayerReport(edge="float32->true", unavailable="it is one operator"),))
+
+
+@pytest.mark.parametrize(
+    ("answer", "changes", "status"),
+    [
+        (lambda cell: result(cell, 20.0), {}, 202),  # below its floor
+        (lambda cell: result(cell, 36.0), {"policy": DROP}, 202),
+        (lambda cell: result(cell, 36.0), {"policy": DROP, "git": {}}, 422),  # without a baseline
+        (nonfinite, {"schemes": [SCHEME]}, 422),  # without a number to take the middle of
+        (of_operator, ON_OPERATOR, 422),
+        (without_layers, {}, None),  # which the service finds out by measuring
+    ],
+)
+def test_the_jobs_page_offers_a_bisection_where_the_service_takes_it(
+    api: httpx.Client,
+    engine: Engine,
+    answer: Callable[[str], CellResult],
+    changes: dict[str, Any],
+    status: int | None,
+) -> None:
+    measured(api, engine, lambda cell: result(cell, 40.0), 1, **changes)
+    job_id = measured(api, engine, answer, 2, **changes)
+    assert api.get(f"{JOBS}/{job_id}").json()["verdict"] in {"regressed", "no_baseline"}
+    page = api.get(f"/projects/demo/jobs/{job_id}").text
+    assert ("Find what lost it" in page) is (status == 202)
+    if status is not None:
+        assert api.post(BISECTIONS, json={"over": "layers", "of": job_id}).status_code == status
+
+
+def measured(
+    api: httpx.Client, engine: Engine, answer: Callable[[str], CellResult], commit: int, **changes: Any
+) -> str:
+    git = {"branch": "main", "sha": SHAS[commit], "ancestors": SHAS[1:commit]}
+    job_id: str = api.post(JOBS, json=job(**{"git": git, **changes})).json()["id"]
+    with writing(engine, "test") as session:
+        finish(session, claimed(session), answer)
+    return job_id

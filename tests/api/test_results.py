@@ -355,6 +355,8 @@ def test_results_that_explain_a_job_leave_a_first_result_the_first(api: httpx.Cl
         return str(api.post(RESULTS, json=document).json()["id"])
 
     on_onednn(3, OLD, explains=lost)
+    for listed in ("series", "trends"):
+        assert api.get(f"{PROJECT}/{listed}", params={"engine": "onednn"}).json()["items"] == []
     on_onednn(3, NEW)
     assert baseline(api, on_onednn(4, NEW)) == f"{3:040x}"
 

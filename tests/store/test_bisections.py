@@ -22,7 +22,7 @@ from noisefloor.contract.worker import Capabilities, WorkerState
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError
 from noisefloor.settings import Settings
-from noisefloor.store import bisections, jobs, projects, trends, workers
+from noisefloor.store import bisections, jobs, projects, series, trends, workers
 from noisefloor.store.session import reading, writing
 from noisefloor.store.tables import Bisection, Delivery, Job, Series, Shard
 from noisefloor.workflow.accept import mark
@@ -160,6 +160,27 @@ def test_over_isa_the_caps_are_those_of_the_workers(engine: Engine, settings: Se
     )
     assert seen.message == "first bad: avx2"
     assert [step.name for step in seen.steps] == ["native", "avx512_core", "avx2", "sse41"]
+
+
+def test_over_isa_a_cap_that_is_not_supported_is_no_end(engine: Engine, settings: Settings) -> None:
+    with writing(engine, "test") as session:
+        announce(session)
+    reason = "engine x86 rests on FBGEMM, which has no code below AVX2"
+
+    def answer(held: Claim, cell: str) -> CellResult:
+        if held.isa == "sse41":
+            return CellResult(cell=cell, status=CellStatus.UNSUPPORTED, reason=reason)
+        return result(cell, 40.0 if held.isa == "native" else 20.0)
+
+    asked = job(lanes={"engine": ["x86", "onednn"]})
+    seen = Bisecting(engine, settings, over="isa", job=asked).run(answer)
+    assert seen.message == "first bad: avx512_core"
+    assert [(step.name, step.bad, step.note) for step in seen.steps[2:]] == [
+        ("avx2", True, None),
+        ("sse41", None, f"unsupported: {reason}"),
+    ]
+    with reading(engine) as session:
+        assert cells_of(session) == [2, 2, 2, 1]  # the ends, and then what lost most between them
 
 
 def test_over_isa_without_a_cap_to_try_is_a_conflict(engine: Engine, settings: Settings) -> None:
@@ -354,8 +375,8 @@ def test_an_end_that_cannot_be_measured_ends_the_bisection(engine: Engine, setti
         lambda _held, cell: CellResult(cell=cell, status=CellStatus.UNSUPPORTED, reason="not built")
     )
     assert seen.status.value == "failed"
-    assert seen.message == "sse41 is an end of the search, and cannot be told: unsupported: not built"
-    assert len(seen.steps) == 1
+    assert seen.message == "it takes two caps, and avx512_core, avx2, sse41: unsupported: not built"
+    assert len(seen.steps) == 3
 
 
 def test_a_flow_without_layers_ends_the_bisection(engine: Engine, settings: Settings) -> None:
@@ -388,7 +409,10 @@ def test_steps_are_no_baseline_and_on_no_line(engine: Engine, settings: Settings
             trends.measured(session, key, trends.Window(), limit=10)
             for key in session.scalars(select(Series.key))
         ]
+        listed = series.page(session, "demo", filters={}, limit=9, after=None)
     assert [point.job_id for line in lines for point in line] == [measured.id]
+    assert len(lines) > len(listed)
+    assert [row.isa for row in listed] == ["native"]
 
 
 def test_a_step_is_neither_retried_nor_pinned(engine: Engine, settings: Settings) -> None:

@@ -55,7 +55,7 @@ def run(*measured: float | str | None, below_db: float | None = None) -> Search:
 
 def given_by(what: float | str | None) -> Measured:
     if isinstance(what, str):
-        return Measured(note=what)
+        return Measured(note=what, unsupported=what.startswith("unsupported"))
     figure = Figure.finite(what) if what is not None else Figure.of(FigureKind.EXACT)
     return Measured(figures={"x86": figure})
 
@@ -98,6 +98,49 @@ def test_where_the_ends_do_not_bound_a_loss_nothing_is_searched(
     search = run(*measured, below_db=below_db)
     assert search.trouble() == said
     assert search.measured.keys() <= {0, 3}
+
+
+NO_CODE = "unsupported: no code below AVX2"
+
+
+@pytest.mark.parametrize(
+    ("measured", "first", "said"),
+    [
+        ((40, 39, 20, NO_CODE), "c", "first bad: c"),
+        ((40, 20, NO_CODE, NO_CODE), "b", "first bad: b"),
+        ((NO_CODE, 40, 39, 20), "d", "first bad: d"),
+        ((NO_CODE, 40, NO_CODE, 20), None, "the first bad one is among: c, d"),
+    ],
+)
+def test_a_cap_that_is_not_supported_is_no_end(
+    measured: tuple[float | str | None, ...], first: str | None, said: str
+) -> None:
+    search = run(*measured)
+    assert search.trouble() is None
+    found = search.result()
+    assert (found.first_bad and found.first_bad.name, found.conclusion) == (first, said)
+    assert {step.note for step in found.steps if step.bad is None} == {NO_CODE}
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ((40, NO_CODE, NO_CODE, NO_CODE), f"it takes two caps, and b, c, d: {NO_CODE}"),
+        ((NO_CODE, "unsupported: b", 40), f"it takes two caps, and a: {NO_CODE}; b: unsupported: b"),
+        ((40, 40, NO_CODE), "nothing is lost from a to b"),
+        ((40, "crashed", NO_CODE), "b is an end of the search, and cannot be told: crashed"),
+        (("crashed", 20, NO_CODE), "a is an end of the search, and cannot be told: crashed"),
+    ],
+)
+def test_without_two_caps_that_are_supported_the_reasons_are_said(
+    measured: tuple[float | str | None, ...], said: str
+) -> None:
+    assert run(*measured).trouble() == said
+
+
+def test_a_commit_at_an_end_is_never_left_out() -> None:
+    search = Search(over="commits", names=NAMES).with_step(3, given_by(NO_CODE))
+    assert search.trouble() == f"d is an end of the search, and cannot be told: {NO_CODE}"
 
 
 def compared(*measured: float | str | None, below_db: float | None = None) -> Environments:

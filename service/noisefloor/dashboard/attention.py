@@ -20,6 +20,7 @@ from noisefloor.gate.culprit import culprit
 from noisefloor.store import absences, bisections, cells, tables
 from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.bisections import view
+from noisefloor.workflow.losses import loss_of
 from noisefloor.workflow.views import cell_views
 
 
@@ -54,6 +55,17 @@ class Concern:
             return False
         corner = self.attribution.square.old_in_new
         return corner.how == "missing" and corner.sha is not None
+
+    @property
+    def searchable(self) -> bool:
+        """Whether a bisection over layers may find what lost it."""
+        measured, subject = self.measurement, self.cell.subject
+        if measured is None or (measured.place, measured.metric) != (OUTPUT, SQNR):
+            return False
+        if subject.operator is not None or (self.layers is not None and self.layers.unavailable is not None):
+            return False
+        lost_db, below_db = loss_of(measured.figure, self.finding)
+        return lost_db > 0 and below_db is not None
 
 
 @dataclass(frozen=True, kw_only=True)

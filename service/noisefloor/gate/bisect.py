@@ -3,7 +3,7 @@
 The command and the service share it: they only differ in how a step is measured.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import Field
@@ -11,7 +11,7 @@ from pydantic import Field
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.bisection import Bisection, Over, Step
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.job import JobSpec, JobSubject
+from noisefloor.contract.job import CellStatus, JobSpec, JobSubject
 from noisefloor.contract.layers import LayerView
 from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView
@@ -22,6 +22,7 @@ EXACT = Figure.of(FigureKind.EXACT)
 NOTHING_QUANTIZED = "(no layer is quantized)"
 NO_LAYERS = "the layers of this flow are not known, so none can be left out"
 SHOWN_NAME = 12
+ENDS = 2
 Told = Mapping[int, bool | None]
 Figures = Mapping[str, Figure]
 
@@ -59,6 +60,7 @@ class Measured(Value):
 
     figures: dict[str, Figure] = Field(default_factory=dict)
     note: LongText | None = None
+    unsupported: bool = Field(default=False, description="the lane has no such thing: another try is in vain")
 
 
 class Steps(Value):
@@ -124,37 +126,53 @@ class Search(Steps):
     """An ordered run of steps, the first one good and the last one bad."""
 
     @property
+    def first(self) -> int:
+        """The good end."""
+        return self._left[0]
+
+    @property
     def last(self) -> int:
-        return len(self.names) - 1
+        """The bad end."""
+        return self._left[-1]
+
+    @property
+    def at_ends(self) -> bool:
+        """Whether the ends are measured, and nothing between them."""
+        between = range(self.first, self.last + 1)
+        return {at for at in self.measured if at in between} == {self.first, self.last}
 
     def due(self) -> tuple[int, ...]:
         """The next step, the ends first."""
         if self.trouble() is not None:
             return ()
-        for end in (self.last, 0):
+        for end in (self.last, self.first):
             if end not in self.measured:
                 return (end,)
         step = next_step(self.last, self._told())
         return () if step is None else (step,)
 
     def ends(self, series: str) -> tuple[Figure, Figure] | None:
-        good, bad = (self.measured.get(end, Measured()).figures.get(series) for end in (0, self.last))
+        good, bad = (
+            self.measured.get(end, Measured()).figures.get(series) for end in (self.first, self.last)
+        )
         return (good, bad) if good is not None and bad is not None else None
 
     def trouble(self) -> str | None:
-        for end in (self.last, 0):
+        if len(self._left) < ENDS:
+            return f"it takes two caps, and {self._why_left_out()}"
+        for end in (self.last, self.first):
             found = self.measured.get(end)
             if found is not None and not found.figures:
                 note = found.note or "it gives no figure in decibels"
                 return f"{self._called(end)} is an end of the search, and cannot be told: {note}"
-        if not {0, self.last} <= self.measured.keys():
+        if not {self.first, self.last} <= self.measured.keys():
             return None
         series = self.series
         ends = self.ends(series) if series is not None else None
         if ends is None or lost(*ends) <= 0:
-            return f"nothing is lost from {self._called(0)} to {self._called(self.last)}"
-        if self.is_bad(0):
-            return f"{self._called(0)} is bad already: {ends[0]} dB"
+            return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
+        if self.is_bad(self.first):
+            return f"{self._called(self.first)} is bad already: {ends[0]} dB"
         return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {ends[1]} dB"
 
     def result(self) -> Bisection:
@@ -173,7 +191,25 @@ class Search(Steps):
         )
 
     def _told(self) -> Told:
-        return {step: self.is_bad(step) for step in self.measured if step not in {0, self.last}}
+        between = (step for step in self.measured if step not in {self.first, self.last})
+        return {self.first: False, **{step: self.is_bad(step) for step in between}}
+
+    @property
+    def _left(self) -> tuple[int, ...]:
+        """The steps without the caps that the job's lanes do not support: no end can be one of those."""
+        return tuple(at for at in range(len(self.names)) if at not in self._left_out)
+
+    @property
+    def _left_out(self) -> frozenset[int]:
+        if self.over != "isa":
+            return frozenset()
+        return frozenset(at for at, found in self.measured.items() if found.unsupported)
+
+    def _why_left_out(self) -> str:
+        by_note: dict[str, list[str]] = {}
+        for at in sorted(self._left_out):
+            by_note.setdefault(self.measured[at].note or "unsupported", []).append(self._called(at))
+        return "; ".join(f"{', '.join(caps)}: {note}" for note, caps in by_note.items())
 
     def _called(self, step: int) -> str:
         return called(self.names[step], self.over)
@@ -207,6 +243,16 @@ def figures(cells: Iterable[CellView], over: Over) -> dict[str, Figure]:
         for m in cell.measurements
         if (m.place, m.metric) == (OUTPUT, SQNR)
     }
+
+
+def told(cells: Sequence[CellView], over: Over) -> Measured:
+    """What the cells of a step gave; without any figure, how they ended."""
+    found = figures(cells, over)
+    if found:
+        return Measured(figures=found)
+    reasons = dict.fromkeys(f"{cell.status.value}: {cell.reason}" for cell in cells if cell.reason)
+    unsupported = all(cell.status is CellStatus.UNSUPPORTED for cell in cells)
+    return Measured(note="; ".join(reasons) or None, unsupported=unsupported)
 
 
 def label_of(cell: CellView, edge: str, over: Over) -> str:

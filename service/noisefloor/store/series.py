@@ -30,8 +30,14 @@ def find(session: Session, project: str, key: str) -> Series | None:
 def page(
     session: Session, project: str, *, filters: Mapping[str, str | int], limit: int, after: str | None
 ) -> Sequence[Series]:
-    """Series in the order of their keys, `limit` of them past the key `after`."""
-    query = select(Series).where(Series.project == project).order_by(Series.key).limit(limit)
+    """Series that have a result, in the order of their keys, `limit` of them past the key `after`."""
+    result = (
+        select(Measurement.id)
+        .join(Job, Job.id == Measurement.job_id)
+        .where(Measurement.series_key == Series.key, COUNTS)
+        .exists()
+    )
+    query = select(Series).where(Series.project == project, result).order_by(Series.key).limit(limit)
     query = query.where(*matching(session, filters))
     if after is not None:
         query = query.where(Series.key > after)

@@ -20,10 +20,10 @@ from noisefloor.gate.bisect import (
     Steps,
     at_step,
     called,
-    figures,
     label_of,
     layer_names,
     over_layers,
+    told,
 )
 from noisefloor.gate.environments import Environments
 from noisefloor.identity import environment_key
@@ -169,19 +169,16 @@ def _taken_in(session: Session, state: State, job: tables.Job) -> State:
 
 
 def _measured(job: tables.Job, measured: Sequence[CellView], over: Over) -> Measured:
-    found = figures(measured, over)
-    if found:
-        return Measured(figures=found)
-    if job.status == JobStatus.CANCELLED:
+    found = told(measured, over)
+    if not found.figures and job.status == JobStatus.CANCELLED:
         return Measured(note="its job was cancelled")
-    reasons = dict.fromkeys(f"{cell.status.value}: {cell.reason}" for cell in measured if cell.reason)
-    return Measured(note="; ".join(reasons) or None)
+    return found
 
 
 def _narrowed(state: State, measured: Sequence[CellView]) -> State:
     """When the ends have told what loses most, the steps between them measure that alone."""
     search = state.search
-    if not isinstance(search, Search) or search.measured.keys() != {0, search.last}:
+    if not isinstance(search, Search) or not search.at_ends:
         return state
     for cell in measured:
         for edge in cell.scheme.edges:

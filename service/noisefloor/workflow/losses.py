@@ -79,16 +79,21 @@ def _of_job(session: Session, project: str, asked: BisectionSpec) -> Target:
     return Target(title=job.name or job.id, spec=spec, below_db=below_db, good_sha=worst.good_sha)
 
 
-def _loss(row: tables.Measurement, found: tables.Finding, cell: tables.Cell) -> Loss:
-    finding, figure = Finding.model_validate(found.document), figure_of(row)
-    baseline = finding.baseline
+def loss_of(figure: Figure, finding: Finding) -> tuple[float, float | None]:
+    """How many dB were lost against a baseline or a floor, nothing at 0 and below; and what is bad then."""
     below_db = finding.floor_db
     lost_db = _under(figure, finding.floor_db)
     if finding.drop_db is not None and finding.drop_db > max(lost_db, 0.0) and figure.value is not None:
         lost_db, below_db = finding.drop_db, figure.value + finding.drop_db / 2
     if lost_db <= 0 and finding.verdict in REFUSED:
         lost_db = math.inf  # what has no number lost more than any number can say
-    sha = baseline.sha if baseline is not None else None
+    return lost_db, below_db
+
+
+def _loss(row: tables.Measurement, found: tables.Finding, cell: tables.Cell) -> Loss:
+    finding = Finding.model_validate(found.document)
+    lost_db, below_db = loss_of(figure_of(row), finding)
+    sha = finding.baseline.sha if finding.baseline is not None else None
     return Loss(lost_db=lost_db, below_db=below_db, cell=cell, edge=row.edge, good_sha=sha)  # type: ignore[arg-type]  # a word of the contract in a column
 
 

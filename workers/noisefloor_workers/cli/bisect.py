@@ -28,14 +28,13 @@ from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import (
     NO_LAYERS,
-    Figures,
     Measured,
     Search,
     at_step,
     called,
-    figures,
     layer_names,
     over_layers,
+    told,
     without_layers,
 )
 from noisefloor.problems import invalid_request
@@ -53,7 +52,7 @@ class Prepared:
     """The steps in order, and how each is measured."""
 
     search: Search
-    measure: Callable[[Search, int], Figures]
+    measure: Callable[[Search, int], Measured]
 
 
 def bisect(
@@ -146,7 +145,7 @@ def _searched(steps: Prepared, below: float | None) -> Bisection:
         step = search.step(at)
         say.print(f"measuring {called(step.name, search.over)} {step.title}", markup=False)
         try:
-            found = Measured(figures=steps.measure(search, at))
+            found = steps.measure(search, at)
         except UnavailableError as error:
             found = Measured(note=error.detail)
         search = search.with_step(at, found)
@@ -159,9 +158,9 @@ def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None) -> P
     if not command:
         raise InvalidRequestError("over commits needs the command that checks out {sha}, after --")
 
-    def measure(search: Search, at: int) -> Figures:
+    def measure(search: Search, at: int) -> Measured:
         prepare(command, search.names[at])
-        return figures(measured(spec).cells, "commits")
+        return told(measured(spec).cells, "commits")
 
     titles = {sha: git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in line}
     return Prepared(search=Search(over="commits", names=tuple(line), titles=titles), measure=measure)
@@ -186,8 +185,8 @@ def _line(good: str | None, bad: str) -> list[str]:
 
 
 def _isas(spec: JobSpec) -> Prepared:
-    def measure(search: Search, at: int) -> Figures:
-        return figures(measured(at_step(spec, search, at)).cells, "isa")
+    def measure(search: Search, at: int) -> Measured:
+        return told(measured(at_step(spec, search, at)).cells, "isa")
 
     return Prepared(search=Search(over="isa", names=machine_isas()), measure=measure)
 
@@ -199,11 +198,11 @@ def _layers(spec: JobSpec, below: float | None) -> Prepared:
     if (refusal := without_layers(spec)) is not None:
         raise InvalidRequestError(refusal)
     whole = measured(spec.replace(analysis=spec.analysis.replace(layers=True)))
-    names = layer_names(whole.layers)
-    if not names:
-        raise InvalidRequestError(NO_LAYERS)
+    names, found = layer_names(whole.layers), told(whole.cells, "layers")
+    if not names or not found.figures:
+        raise InvalidRequestError(found.note or NO_LAYERS)
 
-    def measure(search: Search, at: int) -> Figures:
-        return figures(measured(at_step(spec, search, at)).cells, "layers")
+    def measure(search: Search, at: int) -> Measured:
+        return told(measured(at_step(spec, search, at)).cells, "layers")
 
-    return Prepared(search=over_layers(names, figures(whole.cells, "layers")), measure=measure)
+    return Prepared(search=over_layers(names, found.figures), measure=measure)
