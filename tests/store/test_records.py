@@ -9,22 +9,25 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
-from tests.measuring import measure
-from tests.samples import result, spec
+from tests.measuring import claimed, finish, measure
+from tests.samples import result, small_data, spec
 
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.measurement import CellResult, Extreme, Measurement, Noise, Spread
-from noisefloor.contract.record import Record
+from noisefloor.contract.record import Record, document
+from noisefloor.contract.subject import Subject
 from noisefloor.contract.sums import Sums
 from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.errors import ConflictError, InvalidRequestError
 from noisefloor.history.rows import COLUMNS, from_csv, from_json_lines
+from noisefloor.identity import series_key
 from noisefloor.settings import Settings
 from noisefloor.store import schema, tables
 from noisefloor.store.session import open_engine, reading, writing
 from noisefloor.store.trends import Window
 from noisefloor.workflow.exports import ExportFormat, export
 from noisefloor.workflow.imports import import_records
+from noisefloor.workflow.submit import submit
 
 READERS = {ExportFormat.CSV: from_csv, ExportFormat.JSONL: from_json_lines}
 
@@ -33,7 +36,7 @@ def full(cell: str) -> CellResult:
     """A result with every kind of figure, and numbers that are hard to write."""
     hard = Sums(n=3, ref_sq=1e22, actual_sq=0.1 + 0.2, ref_actual=-5e-324, err_sq=1.7976931348623157e308)
     measured = (
-        Measurement(edge="float32->true", figure=Figure.finite(1 / 3), sums=hard),
+        Measurement(edge="float32->true", figure=hard.sqnr_db(), sums=hard),
         Measurement(edge="float32->true", place='a,"b"\nç', figure=Figure.of(FigureKind.EXACT)),
         Measurement(
             edge="float32->true",
@@ -43,8 +46,8 @@ def full(cell: str) -> CellResult:
             noise=Noise(
                 runs=2,
                 threads=(1, 2),
-                lowest=Figure.finite(1e22),
-                highest=Figure.finite(1e22),
+                lowest=Figure.finite(1 / 3),
+                highest=Figure.finite(1 / 3),
                 distinct_outputs=1,
             ),
             output_digest="0" * 32,
@@ -104,6 +107,34 @@ def test_what_was_imported_is_exported_byte_for_byte(
     rows = list(READERS[form](written.decode()))
     assert keep(empty, rows) == (7, 0)
     assert exported(empty, form) == written
+
+
+@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize("number", [1.0, 1e16, 1e22, -0.0, 1e300, 5e-324, 2**128])
+def test_what_a_factory_is_given_splits_no_series(
+    engine: Engine, empty: Engine, settings: Settings, form: ExportFormat, number: float
+) -> None:
+    subject = {"import": "subjects_under_test.odd:build", "args": {"a": number}, "data": small_data()}
+    for _ in range(2):
+        with writing(engine, "test") as session:
+            submit(
+                session,
+                project="demo",
+                spec=spec(subjects=[subject]),
+                settings=settings,
+                dispatch=LocalDispatch(),
+            )
+        with writing(engine, "test") as session:
+            finish(session, claimed(session))
+    rows = list(READERS[form](exported(engine, form).decode()))
+    assert keep(engine, rows) == (0, 2)
+    assert keep(empty, rows) == (2, 0)
+    assert exported(empty, form) == exported(engine, form)
+    with reading(engine) as session:
+        (line,) = session.scalars(select(tables.Series))
+    assert line.identity["subject"]["args"] == {"a": number}
+    subject = Subject.model_validate(line.identity["subject"])
+    assert series_key({**line.identity, "subject": document(subject)}) == line.key
 
 
 @pytest.mark.parametrize("form", READERS)
@@ -223,7 +254,8 @@ def test_an_edit_that_the_documents_do_not_bear_is_named(
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
 def test_no_figure_that_is_no_number_comes_in(filled: Engine, number: str) -> None:
-    text = json.dumps(line(filled)).replace("0.3333333333333333", number)
+    row = line(filled)
+    text = json.dumps(row).replace(repr(row["value"]), number)
     assert number in text
     with pytest.raises(InvalidRequestError):
         list(from_json_lines(text))

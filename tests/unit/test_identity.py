@@ -109,6 +109,38 @@ def test_what_is_measured_is_in_the_key(changes: dict[str, object]) -> None:
     assert series_key(identity(spec(**changes))) != series_key(identity(spec()))
 
 
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        (1, "1"),
+        (1.0, "1.0"),
+        (True, "true"),
+        (0.1, "0.1"),
+        (-0.0, "0.0"),
+        (2**53 + 1, "9007199254740993"),
+        (9e15, "9000000000000000.0"),
+        (1e16, "10000000000000000"),
+        (-(2.0**62), "-4611686018427387904"),
+        (1e22, "10000000000000000000000"),
+        (2**128 + 1, str(2**128 + 1)),
+    ],
+)
+def test_a_number_that_a_factory_is_given_is_in_the_key_as_every_database_gives_it_back(
+    given: float, means: str
+) -> None:
+    subject = {**spec().subjects[0].model_dump(exclude_defaults=True), "args": {"a": given}}
+    assert f'"args":{{"a":{means}}}'.encode() in canonical(identity(spec(subjects=[subject])))
+
+
+def test_a_bound_of_minus_zero_is_zero() -> None:
+    def key(high: float) -> str:
+        drawn = {"shape": [2, 4], "low": -1.0, "high": high}
+        subject = {"zoo": "bert", "data": {"calibration": drawn, "evaluation": drawn}}
+        return series_key(identity(spec(subjects=[subject])))
+
+    assert key(-0.0) == key(0.0)
+
+
 def test_projects_have_series_of_their_own() -> None:
     assert series_key(identity(spec(), "a")) != series_key(identity(spec(), "b"))
 

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Hashable, Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     AwareDatetime,
@@ -20,7 +20,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 # Postgres refuses U+0000 in text, so no text of ours carries it.
 Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
-Word = Annotated[str, StringConstraints(max_length=32, pattern=r"^[^\x00]*$")]
+WORD_CHARS = 32
+Word = Annotated[str, StringConstraints(max_length=WORD_CHARS, pattern=r"^[^\x00]*$")]
 LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 # A moment that every database and every zone can hold.
@@ -145,8 +146,27 @@ def refuse_repeats(field: str, values: Iterable[Hashable]) -> None:
         seen.add(value)
 
 
-def contradiction(field: str, message: str, value: object) -> PydanticCustomError:
+def contradiction(
+    field: str, message: str, value: object, accepted: list[str] | None = None
+) -> PydanticCustomError:
     """What a validator of the whole raises where `field` does not go with the others."""
+    context = {"message": message, "field": field, "is": value}
     return PydanticCustomError(
-        "contradiction", "{message}", {"message": message, "field": field, "is": value}
+        "contradiction", "{message}", context if accepted is None else {**context, "accepted": accepted}
     )
+
+
+class Untrue(NamedTuple):
+    """A field that no true result has so.
+
+    It is looked for where a result comes in, and not where one is read: older versions kept more.
+    """
+
+    field: str
+    message: str
+    value: object
+    accepted: list[str] | None = None
+
+    def below(self, at: str) -> "Untrue":
+        """The same, told of what holds the value at `at`."""
+        return self._replace(field=f"{at}.{self.field}")

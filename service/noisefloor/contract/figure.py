@@ -1,11 +1,17 @@
 """A figure: a number that says what kind of number it is."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Self
 
 from pydantic import model_validator
 
-from noisefloor.contract.base import Value
+from noisefloor.contract.base import Untrue, Value
+
+# Float32 squared ends at 1e77; 1e100 squared, and added up over any history, is far below float64's end.
+MAX_FIGURE = 1e100
+# The largest float64 over the smallest is 12,640 dB.
+MAX_DB = 20_000.0
 
 
 class FigureKind(StrEnum):
@@ -49,3 +55,29 @@ class Figure(Value):
 
     def __str__(self) -> str:
         return f"{self.value:.3f}" if self.value is not None else self.kind.value
+
+
+def within(value: float) -> float:
+    """The value, or the end of the range of figures that it is beyond: older versions kept any number.
+
+    >>> within(41.5), within(-1e300)
+    (41.5, -1e+100)
+    """
+    return max(-MAX_FIGURE, min(MAX_FIGURE, value))
+
+
+def beyond(value: object, most: float, at: str) -> Iterator[Untrue]:
+    """The figures inside a value that are beyond ±most.
+
+    >>> [one.field for one in beyond((Figure.finite(1.0), Figure.finite(9e9)), 1e3, "layers")]
+    ['layers.1.value']
+    """
+    if isinstance(value, Figure):
+        if value.value is not None and abs(value.value) > most:
+            yield Untrue(f"{at}.value", "no figure is that large", value.value, [f"within ±{most:g}"])
+    elif isinstance(value, Value):
+        for name, inner in value:
+            yield from beyond(inner, most, f"{at}.{name}")
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from beyond(inner, most, f"{at}.{number}")

@@ -1,12 +1,22 @@
 """What a cell's run yields: measurements, the environment, and how the cell ended."""
 
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from noisefloor.contract.base import BuiltInOrPlugin, Digest, LongText, Text, Value, Word
+from noisefloor.contract.base import (
+    BuiltInOrPlugin,
+    Digest,
+    LongText,
+    Text,
+    Untrue,
+    Value,
+    Word,
+    contradiction,
+)
 from noisefloor.contract.conformance import Conformance
-from noisefloor.contract.figure import Figure
+from noisefloor.contract.figure import MAX_DB, MAX_FIGURE, Figure, beyond
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane, Threads
 from noisefloor.contract.layers import LayerReport, Sensitivity
@@ -75,6 +85,19 @@ def quantity(figure: Figure, metric: str = SQNR) -> str:
     return amount(figure, metric) + (unit(metric) if figure.value is not None else "")
 
 
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the most that a metric can be.
+
+    >>> bounds("sqnr_db"), bounds("acme.entropy")
+    ((-20000.0, 20000.0), (-1e+100, 1e+100))
+    """
+    return (-MAX_DB, MAX_DB) if unit(metric) == " dB" else (-MAX_FIGURE, MAX_FIGURE)
+
+
+def _out_of(metric: str) -> str:
+    return "no ratio of two float64 is that many dB" if unit(metric) == " dB" else f"no {metric} is that"
+
+
 class Extreme(Value):
     """The worst slice along one axis: its index and its SQNR in dB."""
 
@@ -133,6 +156,15 @@ class Measurement(Value):
     )
     noise: Noise | None = None
 
+    def untrue(self) -> Iterator[Untrue]:
+        """What no instrument measures."""
+        low, high = bounds(self.metric)
+        value = self.figure.value
+        if value is not None and not low <= value <= high:
+            yield Untrue("figure.value", _out_of(self.metric), value, [f"{low:g} to {high:g}"])
+        for name in ("spread", "own_floor", "noise"):
+            yield from beyond(getattr(self, name), MAX_DB, name)
+
 
 class Environment(Value):
     """What the figures depend on beside the code: shown whole, never part of a series' key."""
@@ -189,3 +221,16 @@ class CellResult(Value):
         if not self.status.ended:
             raise ValueError("a result is of a cell that has ended")
         return self
+
+    @model_validator(mode="after")
+    def _is_true(self) -> Self:
+        for found in self.untrue():
+            raise contradiction(*found)
+        return self
+
+    def untrue(self) -> Iterator[Untrue]:
+        """What no runner finds."""
+        for number, measurement in enumerate(self.measurements):
+            yield from (found.below(f"measurements.{number}") for found in measurement.untrue())
+        yield from beyond(self.layers, MAX_DB, "layers")
+        yield from beyond(self.sensitivity, MAX_DB, "sensitivity")

@@ -1,10 +1,22 @@
 """A measurement with all that it takes to keep it elsewhere: what is exported, and imported again."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
-from noisefloor.contract.base import Digest, Identifier, LongText, Moment, Name, Text, Value
+from noisefloor.contract.base import (
+    WORD_CHARS,
+    Digest,
+    Identifier,
+    LongText,
+    Moment,
+    Name,
+    Text,
+    Untrue,
+    Value,
+)
+from noisefloor.contract.figure import MAX_DB, MAX_FIGURE, beyond
 from noisefloor.contract.job import Git, JobStatus
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Environment, Measurement
@@ -50,6 +62,22 @@ class Record(Value):
     id: Identifier
     measurement: Measurement
     finding: Finding | None = None
+
+    def untrue(self) -> Iterator[Untrue]:
+        """What no export of true results says."""
+        baseline = self.finding.baseline if self.finding is not None else None
+        words = {
+            "cell.executed_engine": self.cell.executed_engine,
+            "finding.baseline.measurement_id": baseline.measurement_id if baseline is not None else None,
+        }
+        for field, word in words.items():
+            if word is not None and len(word) > WORD_CHARS:
+                yield Untrue(field, "too long", word, [f"length ≤ {WORD_CHARS}"])
+        yield from (found.below("measurement") for found in self.measurement.untrue())
+        yield from beyond(self.finding, MAX_FIGURE, "finding")
+        floor_db = self.finding.floor_db if self.finding is not None else None
+        if floor_db is not None and abs(floor_db) > MAX_DB:
+            yield Untrue("finding.floor_db", "no floor is that high", floor_db, [f"within ±{MAX_DB:g}"])
 
 
 class Imported(Value):

@@ -36,6 +36,18 @@ FileName = Annotated[
 SOURCES = ("zoo", "import", "import_", "operator", "conformance")
 LABEL_CHARS = 512
 MAX_INTEGER = 2**53  # whole numbers up to here are exact as JSON's
+WRITTEN_OUT = (
+    1e16  # floats from here on are written with an exponent, and so lose in JSONB that they are floats
+)
+# A number that is written as it is kept: a key must not tell one that was just posted from one that was read.
+Number = Annotated[float, AfterValidator(lambda value: value + 0.0)]
+
+
+def _kept(value: str | float) -> str | float:
+    """A number as every database gives it back: JSONB has no -0.0, and 1e16 is an integer to it."""
+    if not isinstance(value, float):
+        return value
+    return int(value) if abs(value) >= WRITTEN_OUT else value + 0.0
 
 
 class Seeds(Value):
@@ -72,8 +84,8 @@ class Drawn(Value):
     """A distribution: float32, or int64 where it is of integers."""
 
     distribution: Distribution = "uniform"
-    low: float = Field(default=0.0, description="lower end of uniform and integers, mean of normal")
-    high: float = Field(
+    low: Number = Field(default=0.0, description="lower end of uniform and integers, mean of normal")
+    high: Number = Field(
         default=1.0,
         description="upper end of uniform and integers (exclusive); mean + standard deviation of normal",
     )
@@ -194,7 +206,9 @@ class Subject(Value):
         description="an operator that the conformance suite knows; in a job, a glob of them",
         examples=["*", "conv*", *OPERATORS],
     )
-    args: dict[Text, bool | int | float | Text] = Field(default_factory=dict, max_length=32)
+    args: dict[Text, Annotated[bool | int | float | Text, AfterValidator(_kept)]] = Field(
+        default_factory=dict, max_length=32, description="a number of 1e16 or more is a whole number"
+    )
     weights: Weights | None = Field(default=None, description="instead of those drawn from the model's seed")
     seeds: Seeds = Seeds()
     data: Data | None = Field(default=None, description="of a model: needed")

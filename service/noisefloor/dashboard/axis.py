@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ROUND_STEPS = (1, 2, 5, 10)
 SMALLEST_SPAN_DB = 1.0  # a line without any change is drawn flat, not as noise in the last digit
+FINEST_SHARE = 1e-9  # of a value: nearer to one another, ticks would be one number in float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ def axis(values: Sequence[float], *, most_ticks: int = 6, smallest_span: float =
     (30.0, 32.0, 34.0, 36.0, 38.0, 40.0, 42.0)
     """
     low, high = min(values), max(values)
+    smallest_span = max(smallest_span, FINEST_SHARE * max(abs(low), abs(high)))
     if high - low < smallest_span:
         middle = (low + high) / 2
         low, high = middle - smallest_span / 2, middle + smallest_span / 2

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from noisefloor.contract.comparison import LayerLoss, Move
-from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.figure import Figure, FigureKind, within
 from noisefloor.contract.layers import LayerReport
 
 RANKS = {FigureKind.EXACT: 2, FigureKind.FINITE: 1}
@@ -29,7 +29,9 @@ def move(base: Figure, head: Figure, metric: str) -> Move:
 
 def delta(base: Figure, head: Figure) -> float | None:
     """Head less base, in the metric's unit; None unless both are numbers."""
-    return head.value - base.value if head.value is not None and base.value is not None else None
+    if head.value is None or base.value is None:
+        return None
+    return within(head.value) - within(base.value)
 
 
 def gravity(base: Figure, head: Figure, metric: str) -> tuple[float, ...]:

@@ -115,10 +115,13 @@ def _record_of_text(number: int, cells: Mapping[str, str]) -> Record:
 def _validated(number: int, row: Mapping[str, Any]) -> Record:
     wanted = {name: row[name] for name in ("project", "id", *DOCUMENTS)}
     try:
-        return Record.model_validate(wanted)
+        record = Record.model_validate(wanted)
     except ValidationError as error:
         found = [{**one, "loc": ("rows", number, *one["loc"])} for one in error.errors()]
         raise invalid_request(found) from None
+    for untrue in record.untrue():
+        _refuse(*untrue.below(f"rows.{number}"))
+    return record
 
 
 def _require_same(number: int, given: Row, expected: Row) -> None:

@@ -21,6 +21,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from noisefloor.contract.figure import within
+
 Document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 Id = String(32)
 Key = String(32)
@@ -43,6 +45,17 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Number(TypeDecorator[float]):
+    """A figure in float64; what an older version kept beyond the range of figures is read as its end."""
+
+    impl = Float(53)
+    cache_ok = True
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> float | None:
+        del dialect
+        return within(value) if value is not None else None
 
 
 class Base(DeclarativeBase):
@@ -266,7 +279,7 @@ class Measurement(Base):
     edge: Mapped[str] = mapped_column(Word)
     place: Mapped[str] = mapped_column(Label)
     metric: Mapped[str] = mapped_column(Word)
-    value: Mapped[float | None] = mapped_column(Float(53))
+    value: Mapped[float | None] = mapped_column(Number)
     kind: Mapped[str] = mapped_column(Word)
     detail: Mapped[dict[str, Any]] = mapped_column(
         Document, doc="all that Measurement has beside what stands in columns"
@@ -316,7 +329,7 @@ class Finding(Base):
     cell_id: Mapped[str] = mapped_column(ForeignKey("cells.id"))
     measurement_id: Mapped[str | None] = mapped_column(ForeignKey("measurements.id"), index=True)
     verdict: Mapped[str] = mapped_column(Word)
-    floor_db: Mapped[float | None] = mapped_column(Float(53))
+    floor_db: Mapped[float | None] = mapped_column(Number)
     document: Mapped[dict[str, Any]] = mapped_column(Document)
     baseline_id: Mapped[str | None] = mapped_column(
         Id, index=True, default=_baseline_of, doc="of the document: what serves as a baseline is kept"
@@ -464,7 +477,7 @@ class AcceptedLevel(Base):
 
     mark_id: Mapped[str] = mapped_column(ForeignKey("marks.id"), primary_key=True)
     series_key: Mapped[str] = mapped_column(ForeignKey("series.key"), primary_key=True)
-    value: Mapped[float | None] = mapped_column(Float(53))
+    value: Mapped[float | None] = mapped_column(Number)
     kind: Mapped[str | None] = mapped_column(Word, doc="without one the series is missing")
     output_digest: Mapped[str | None] = mapped_column(Key)
 

@@ -20,8 +20,6 @@ from noisefloor.workflow.settle import settle_if_ended
 from noisefloor.workflow.submit import enter, once
 
 ERRORS_SHOWN = 20
-# The largest float64 over the smallest is 12,640 dB.
-MAX_DB = 20_000.0
 
 
 def push(
@@ -103,13 +101,6 @@ def _of_cell(number: int, cell: plan.Cell, result: CellResult) -> Iterator[Field
     for place, times in places.items():
         if times > 1:
             yield _error(number, "measurements", "stands there twice", " ".join(place))
-    for at, measurement in enumerate(result.measurements):
-        value = measurement.figure.value
-        if measurement.metric == SQNR and value is not None and abs(value) > MAX_DB:
-            field = f"measurements.{at}.figure.value"
-            yield _error(
-                number, field, "no ratio of two float64 is that many dB", value, [f"within ±{MAX_DB:g}"]
-            )
 
 
 def _of_kernel(number: int, cell: plan.Cell, result: CellResult) -> Iterator[FieldError]:
