@@ -143,6 +143,8 @@ def test_a_prefix_of_an_allowed_module_is_not_allowed(api: httpx.Client) -> None
         ("/v1/projects/demo/trends?since=yesterday", "query.since"),
         ("/v1/projects/demo/trends?since=0001-01-01T00:00:00%2B14:00", "query.since"),
         ("/v1/projects/demo/trends?until=9999-12-31T23:59:59-14:00", "query.until"),
+        ("/v1/projects/demo/trends?until=0.5", "query.until"),
+        ("/v1/projects/demo/trends?since=1700000000", "query.since"),
         ("/v1/projects/demo/trends?x=weekday", "query.x"),
         ("/v1/projects/demo/trends?points=0", "query.points"),
         ("/v1/projects/demo/series?engine=%00", "query.engine"),
@@ -158,6 +160,7 @@ def test_a_bad_parameter_is_named(api: httpx.Client, path: str, field: str) -> N
     ("changes", "field"),
     [
         ({"git": {"committed_at": "0001-01-01T00:00:00+14:00"}}, "git.committed_at"),
+        ({"git": {"committed_at": 1_700_000_000}}, "git.committed_at"),
         (
             {"schemes": [{"flow": "eager", "mode": "static", "edge": ["fake->true"], "floor_db": 1}]},
             "schemes.0.edges.0",

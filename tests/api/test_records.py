@@ -65,6 +65,7 @@ def test_an_export_is_imported_over_http(filled: httpx.Client) -> None:
     [
         (b"{}", "application/json", 422, "header.content-type"),
         (b"", "", 422, "header.content-type"),
+        (b"PAR1\xff", "application/vnd.apache.parquet", 422, "header.content-type"),
         (b"\xff", "text/csv", 400, None),
         (b"[" * 100_000, "application/jsonl", 422, "rows.1"),
         (b"{}", "application/jsonl", 422, "rows.1"),

@@ -29,6 +29,7 @@ from noisefloor.api import (
 )
 from noisefloor.api.census import Census
 from noisefloor.api.dependencies import Service
+from noisefloor.api.document import Documented
 from noisefloor.api.guard import Guard
 from noisefloor.api.observer import Observer
 from noisefloor.dashboard import pages
@@ -48,7 +49,7 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
         with courier, Keeper(engine, to.stopping):
             yield
 
-    app = FastAPI(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = Documented(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = to
     errors.install(app)
     parts = (

@@ -15,6 +15,7 @@ from noisefloor.api.dependencies import (
     ServiceDep,
     found_job,
 )
+from noisefloor.api.document import LOCATED
 from noisefloor.contract.base import Identifier
 from noisefloor.contract.bisection import BisectionSpec, BisectionView
 from noisefloor.contract.resources import Page
@@ -29,7 +30,7 @@ POLL_S = 0.25
 router = APIRouter(prefix="/v1/projects/{project}/bisections", tags=["bisections"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, responses={202: LOCATED})
 def post_bisection(
     project: ProjectName,
     asked: BisectionSpec,

@@ -37,7 +37,13 @@ async def service(request: Request) -> Service:
     return found
 
 
+async def raw_body(request: Request) -> bytes:
+    """The bytes as they came: those that were signed, or in a form that only the route knows."""
+    return await request.body()
+
+
 ServiceDep = Annotated[Service, Depends(service)]
+RawBody = Annotated[bytes, Depends(raw_body)]
 ProjectName = Annotated[Name, Path(description="namespace of series and jobs")]
 JobId = Annotated[Identifier, Path()]
 Limit = Annotated[int, Query(ge=1, le=500)]

@@ -20,19 +20,26 @@ from noisefloor.store.session import NoAnswer
 
 RETRY_AFTER_S: dict[type[NoisefloorError], str] = {UnavailableError: "1", QueueFullError: "30"}
 
+PROBLEM = "application/problem+json"
+
 log = logging.getLogger(__name__)
+
+
+def headers_of(kind: type[NoisefloorError]) -> dict[str, str]:
+    """The headers that go with such an error."""
+    headers = {"WWW-Authenticate": "Bearer"} if kind.status == 401 else {}  # noqa: PLR2004 - Unauthorized
+    if kind in RETRY_AFTER_S:
+        headers["Retry-After"] = RETRY_AFTER_S[kind]
+    return headers
 
 
 def problem_response(error: NoisefloorError) -> JSONResponse:
     """The error as application/problem+json."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}  # noqa: PLR2004 - Unauthorized
-    if type(error) in RETRY_AFTER_S:
-        headers["Retry-After"] = RETRY_AFTER_S[type(error)]
     return JSONResponse(
         error.problem.model_dump(mode="json", exclude_none=True),
         status_code=error.status,
-        headers=headers,
-        media_type="application/problem+json",
+        headers=headers_of(type(error)),
+        media_type=PROBLEM,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from noisefloor.api.dependencies import ProjectName, Service, ServiceDep
+from noisefloor.api.document import LOCATED
 from noisefloor.contract.base import Identifier
 from noisefloor.contract.gate import GateRequest, GateView
 from noisefloor.contract.verdict import Verdict
@@ -19,7 +20,7 @@ POLL_S = 0.25
 router = APIRouter(prefix="/v1/projects/{project}/gates", tags=["gates"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={201: LOCATED})
 def post_gate(project: ProjectName, asked: GateRequest, to: ServiceDep, response: Response) -> GateView:
     """Ask whether a commit may pass, given the jobs measured at it."""
     with writing(to.engine, "gate") as session:

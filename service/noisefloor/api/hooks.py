@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header
 from pydantic import SecretStr, ValidationError
 
-from noisefloor.api.dependencies import Service, ServiceDep
+from noisefloor.api.dependencies import RawBody, Service, ServiceDep
+from noisefloor.api.document import ContentType, body_of
 from noisefloor.ci import github, gitlab
 from noisefloor.ci.event import Event
 from noisefloor.ci.signatures import (
@@ -25,28 +26,23 @@ from noisefloor.store.session import writing
 from noisefloor.workflow.hook import receive
 
 JSON = "application/json"
+BODY = body_of(JSON, schema={"type": "object"})
 
 router = APIRouter(prefix="/v1/hooks", tags=["hooks"])
 
 
-async def _raw(request: Request) -> bytes:
-    """The bytes that were signed, before anybody reads them."""
-    return await request.body()
-
-
-Raw = Annotated[bytes, Depends(_raw)]
 Given = Annotated[str, Header(max_length=4096)]
 DeliveryId = Annotated[str, Header(max_length=255, pattern=r"^[\x21-\x7e]*$")]
 
 
-@router.post("/github", status_code=202)
+@router.post("/github", status_code=202, openapi_extra=BODY)
 def github_hook(
     to: ServiceDep,
-    body: Raw,
+    body: RawBody,
     x_github_event: Given = "",
     x_github_delivery: DeliveryId = "",
     x_hub_signature_256: Given = "",
-    content_type: Given = "",
+    content_type: ContentType = "",
 ) -> HookAnswer:
     """Start what an event of a GitHub repository asks for."""
     secrets = _secrets(to.settings.github_webhook_secrets, "NOISEFLOOR_GITHUB_WEBHOOK_SECRETS")
@@ -56,10 +52,10 @@ def github_hook(
     return _receive(to, github.read, x_github_event, body, x_github_delivery)
 
 
-@router.post("/gitlab", status_code=202)
+@router.post("/gitlab", status_code=202, openapi_extra=BODY)
 def gitlab_hook(
     to: ServiceDep,
-    body: Raw,
+    body: RawBody,
     x_gitlab_event: Given = "",
     x_gitlab_token: Given = "",
     x_gitlab_event_uuid: DeliveryId = "",
@@ -67,7 +63,7 @@ def gitlab_hook(
     webhook_id: DeliveryId = "",
     webhook_timestamp: Given = "",
     webhook_signature: Given = "",
-    content_type: Given = "",
+    content_type: ContentType = "",
 ) -> HookAnswer:
     """Start what an event of a GitLab project asks for. A signing token is verified where one is set."""
     secrets = _secrets(to.settings.gitlab_webhook_secrets, "NOISEFLOOR_GITLAB_WEBHOOK_SECRETS")

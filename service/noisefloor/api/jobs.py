@@ -20,6 +20,7 @@ from noisefloor.api.dependencies import (
     found_cell,
     found_job,
 )
+from noisefloor.api.document import LOCATED
 from noisefloor.contract.attribution import AttributionView
 from noisefloor.contract.base import Identifier, Text
 from noisefloor.contract.job import JobSpec, JobStatus
@@ -40,7 +41,13 @@ router = APIRouter(prefix="/v1/projects/{project}/jobs", tags=["jobs"])
 log = logging.getLogger(__name__)
 
 
-@router.post("", status_code=202)
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
+@router.post("", status_code=202, responses={202: LOCATED})
 def post_job(
     project: ProjectName,
     spec: JobSpec,
@@ -97,7 +104,7 @@ def get_job(
         return view.replace(results=result_rows(session, job))
 
 
-@router.get("/{job_id}/events")
+@router.get("/{job_id}/events", response_class=EventStream)
 def stream_events(project: ProjectName, job_id: JobId, to: ServiceDep) -> StreamingResponse:
     """The job's progress as server-sent events: `progress` on each change, `settled` at the end."""
     first = _view(to, project, job_id)
@@ -105,7 +112,7 @@ def stream_events(project: ProjectName, job_id: JobId, to: ServiceDep) -> Stream
         raise UnavailableError(
             f"{to.settings.max_waiters} requests are waiting already; poll the job instead"
         )
-    return StreamingResponse(_events(to, first), media_type="text/event-stream")
+    return EventStream(_events(to, first))
 
 
 @router.get("/{job_id}/cells")

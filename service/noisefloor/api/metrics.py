@@ -18,13 +18,15 @@ from noisefloor.telemetry.metrics import PROCESS
 
 ANSWER_S = 5.0  # Prometheus waits for ten
 
+FORMS = {form: {"schema": {"type": "string"}} for form in ("text/plain", "application/openmetrics-text")}
+
 router = APIRouter(tags=["health"])
 log = logging.getLogger(__name__)
 _asking = anyio.CapacityLimiter(4)
 
 
-@router.get("/metrics", response_class=Response)
-async def metrics(to: ServiceDep, accept: Annotated[str, Header()] = "") -> Response:
+@router.get("/metrics", response_class=Response, responses={200: {"content": FORMS}})
+async def metrics(to: ServiceDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
     """Metrics as text, in the form that the scraper accepts; without a database those of the process."""
     found = await _counted(to.census) if to.census is not None else []
     try:

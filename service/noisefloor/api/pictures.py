@@ -16,7 +16,6 @@ from noisefloor.store.session import reading
 from noisefloor.workflow.standing import standing
 from noisefloor.workflow.trends import View, trend
 
-SVG = "image/svg+xml"
 # Nothing in the picture runs or loads; its style is its own.
 ALONE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -26,7 +25,13 @@ ALONE = {
 router = APIRouter(prefix="/v1/projects/{project}", tags=["pictures"])
 
 
-@router.get("/trends.svg")
+class Svg(Response):
+    """A picture."""
+
+    media_type = "image/svg+xml"
+
+
+@router.get("/trends.svg", response_class=Svg)
 def get_picture(
     project: ProjectName,
     to: ServiceDep,
@@ -39,10 +44,10 @@ def get_picture(
     with reading(to.engine) as session:
         line = trend(session, found_series(session, project, key), jobs, View(x=x, points=points))
     headers = {**ALONE, "Cache-Control": "private, no-cache"}
-    return Response(picture(line), media_type=SVG, headers=headers)
+    return Svg(picture(line), headers=headers)
 
 
-@router.get("/badge.svg")
+@router.get("/badge.svg", response_class=Svg)
 def get_badge(
     project: ProjectName,
     to: ServiceDep,
@@ -60,4 +65,4 @@ def get_badge(
         found = standing(session, project, branch=branch or settings.default_branch, name=name)
     access = "public" if settings.public_badge else "private"
     headers = {**ALONE, "Cache-Control": f"{access}, max-age=60"}
-    return Response(badge(label, found.verdict, found.worst), media_type=SVG, headers=headers)
+    return Svg(badge(label, found.verdict, found.worst), headers=headers)

@@ -19,7 +19,7 @@ PolicyName = Annotated[Name, Path(description="a policy's name")]
 Version = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="the latest by default")]
 
 
-@router.put("/{name}")
+@router.put("/{name}", responses={201: {"model": PolicyView, "description": "A new version"}})
 def put_policy(
     project: ProjectName, name: PolicyName, policy: Policy, to: ServiceDep, response: Response
 ) -> PolicyView:

@@ -1,11 +1,10 @@
 """Export and import."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from noisefloor.api.dependencies import ProjectName, ServiceDep
+from noisefloor.api.dependencies import ProjectName, RawBody, ServiceDep
+from noisefloor.api.document import TEXT, ContentType, body_of
 from noisefloor.api.series import Filter, WindowDep
 from noisefloor.contract.record import Imported
 from noisefloor.contract.resources import FieldError
@@ -20,11 +19,15 @@ READERS = {
     "application/jsonl": from_json_lines,
     "application/x-ndjson": from_json_lines,
 }
+EXPORTED = {
+    "content": {form.media_type.partition(";")[0]: TEXT for form in ExportFormat},
+    "headers": {"Content-Disposition": {"description": "the file's name", **TEXT}},
+}
 
 router = APIRouter(prefix="/v1/projects/{project}", tags=["records"])
 
 
-@router.get("/export")
+@router.get("/export", response_class=StreamingResponse, responses={200: EXPORTED, 501: {}})
 def get_export(
     project: ProjectName,
     to: ServiceDep,
@@ -38,20 +41,12 @@ def get_export(
     return StreamingResponse(pieces, media_type=format.media_type, headers={"Content-Disposition": name})
 
 
-async def body_text(request: Request) -> str:
-    """The body as text."""
-    try:
-        return (await request.body()).decode()
-    except UnicodeDecodeError as error:
-        raise MalformedBodyError(f"the body is not UTF-8: {error}") from None
-
-
-@router.post("/import")
+@router.post("/import", openapi_extra=body_of(*READERS))
 def post_import(
     project: ProjectName,
     to: ServiceDep,
-    text: Annotated[str, Depends(body_text)],
-    content_type: Annotated[str, Header()] = "",
+    body: RawBody,
+    content_type: ContentType = "",
 ) -> Imported:
     """Keep measurements of an export, CSV or JSON lines. Those that are there already stay as they are."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -63,6 +58,10 @@ def post_import(
             accepted=list(READERS),
         )
         raise InvalidRequestError("header.content-type: cannot be imported", [error])
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBodyError(f"the body is not UTF-8: {error}") from None
     rows = list(READERS[kind](text))
     with writing(to.engine, "import") as session:
         return import_records(session, project, rows)

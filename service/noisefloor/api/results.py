@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Response
 
 from noisefloor.api.dependencies import IdempotencyKey, ProjectName, ServiceDep
+from noisefloor.api.document import LOCATED
 from noisefloor.contract.resources import JobView
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.store.session import writing
@@ -12,7 +13,7 @@ from noisefloor.workflow.views import job_view, result_rows
 router = APIRouter(prefix="/v1/projects/{project}/results", tags=["results"])
 
 
-@router.post("", status_code=201)
+@router.post("", status_code=201, responses={201: LOCATED})
 def post_results(
     project: ProjectName,
     measured: MeasuredJob,
