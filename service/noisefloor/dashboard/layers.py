@@ -6,11 +6,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from noisefloor.contract.layers import Layer, LayerReport, LayerView
+from noisefloor.contract.layers import Culprit, Layer, LayerReport, LayerView
 from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView
 from noisefloor.dashboard.earlier import Earlier, earlier
-from noisefloor.gate.culprit import Culprit, culprit
+from noisefloor.gate.culprit import culprit
 from noisefloor.store import tables
 
 
