@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
-from tests.measuring import claimed, finish, measure
+from tests.measuring import measure
 from tests.samples import result, small_data, spec
 
 from noisefloor.contract.figure import Figure, FigureKind
@@ -27,7 +28,6 @@ from noisefloor.store.session import open_engine, reading, writing
 from noisefloor.store.trends import Window
 from noisefloor.workflow.exports import ExportFormat, export
 from noisefloor.workflow.imports import import_records
-from noisefloor.workflow.submit import submit
 
 READERS = {ExportFormat.CSV: from_csv, ExportFormat.JSONL: from_json_lines}
 
@@ -77,7 +77,7 @@ def empty(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Ite
     else:
         server = request.getfixturevalue("postgres_server")
         template = request.getfixturevalue("postgres_template")
-        other = open_engine(server.create(f"other{id(request):x}", template=template))
+        other = open_engine(server.create(f"other{os.urandom(6).hex()}", template=template))
     yield other
     other.dispose()
 
@@ -115,26 +115,18 @@ def test_what_a_factory_is_given_splits_no_series(
     engine: Engine, empty: Engine, settings: Settings, form: ExportFormat, number: float
 ) -> None:
     subject = {"import": "subjects_under_test.odd:build", "args": {"a": number}, "data": small_data()}
-    for _ in range(2):
-        with writing(engine, "test") as session:
-            submit(
-                session,
-                project="demo",
-                spec=spec(subjects=[subject]),
-                settings=settings,
-                dispatch=LocalDispatch(),
-            )
-        with writing(engine, "test") as session:
-            finish(session, claimed(session))
-    rows = list(READERS[form](exported(engine, form).decode()))
-    assert keep(engine, rows) == (0, 2)
-    assert keep(empty, rows) == (2, 0)
+    with writing(engine, "test") as session:
+        measure(session, settings, LocalDispatch(), spec(subjects=[subject]))
+    (row,) = READERS[form](exported(engine, form).decode())
+    assert keep(engine, [row]) == (0, 1)
+    as_given = row.cell.subject.replace(args={"a": number})
+    assert keep(empty, [row.replace(cell=row.cell.replace(subject=as_given))]) == (1, 0)
+    assert keep(empty, list(READERS[form](exported(empty, form).decode()))) == (0, 1)
     assert exported(empty, form) == exported(engine, form)
     with reading(engine) as session:
         (line,) = session.scalars(select(tables.Series))
-    assert line.identity["subject"]["args"] == {"a": number}
-    subject = Subject.model_validate(line.identity["subject"])
-    assert series_key({**line.identity, "subject": document(subject)}) == line.key
+    read = Subject.model_validate(line.identity["subject"])
+    assert series_key({**line.identity, "subject": document(read)}) == line.key
 
 
 @pytest.mark.parametrize("form", READERS)
