@@ -52,6 +52,8 @@ def test_webhooks_that_cannot_be_are_refused_by_field(api: httpx.Client) -> None
         ({"url": URL, "secret": "not base64!"}, "invalid-request", "secret"),
         ({"url": URL, "verdicts": ["great"]}, "invalid-request", "verdicts.0"),
         ({"url": URL, "verdicts": ["pending"]}, "invalid-request", "verdicts.0"),
+        ({"url": URL, "verdicts": ["pass", "warn", "pass"]}, "invalid-request", "(whole)"),
+        ({"url": URL, "verdicts": ["pass"] * 100_000}, "invalid-request", "verdicts"),
     ]
     for document, code, field in refused:
         answer = api.put(f"{HOOKS}/chat", json=document)

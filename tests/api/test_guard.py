@@ -1,5 +1,7 @@
 """What no request passes by: token, origin, host."""
 
+import html
+import re
 from collections.abc import Iterator
 
 import httpx
@@ -56,6 +58,13 @@ def test_the_token_opens(guarded: httpx.Client) -> None:
 def test_a_browser_logs_in_once(guarded: httpx.Client) -> None:
     sent = guarded.get("/projects/demo", headers={"Accept": "text/html"})
     assert (sent.status_code, sent.headers["Location"]) == (303, "/login?next=/projects/demo")
+    deep = "/projects/demo?branch=a%20b%26c&cursor=x"
+    sent = guarded.get(deep, headers={"Accept": "text/html"})
+    form = guarded.get(sent.headers["Location"])
+    (action,) = re.findall('action="(.*?)"', form.text)
+    there = guarded.post(html.unescape(action), data={"token": "s3cret"})
+    assert (there.status_code, there.headers["Location"]) == (303, deep)
+    guarded.cookies.clear()
     wrong = guarded.post("/login", data={"token": "wrong"})
     assert "set-cookie" not in wrong.headers
     right = guarded.post("/login", data={"token": "s3cret"})
@@ -72,6 +81,22 @@ def test_cookies_of_others_open_nothing_and_close_nothing(guarded: httpx.Client,
     session = guarded.post("/login", data={"token": "s3cret"}).headers["set-cookie"].partition(";")[0]
     guarded.cookies.clear()
     assert guarded.get("/v1/workers", headers={"Cookie": f"{other}; {session}".encode()}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "target"),
+    [
+        ("//evil.example/?a=1", "/"),
+        ("/%5Cevil.example?a", "/%5Cevil.example?a"),
+        ("/x?//evil.example", "/x?//evil.example"),
+        ("/x?" + "a" * 2046, "/"),
+    ],
+)
+def test_a_login_leads_nowhere_else(guarded: httpx.Client, address: str, target: str) -> None:
+    url = httpx.URL(f"{guarded.base_url}".rstrip("/"), raw_path=address.encode())
+    sent = guarded.get(url, headers={"Accept": "text/html"})
+    there = guarded.post(sent.headers["Location"], data={"token": "s3cret"})
+    assert (there.status_code, there.headers["Location"]) == (303, target)
 
 
 def test_a_forged_host_is_refused_where_no_token_guards(api: httpx.Client) -> None:

@@ -79,6 +79,17 @@ def test_what_a_badge_is_called_is_text(api: httpx.Client) -> None:
     assert api.get(f"{PROJECT}/badge.svg", params={"label": "\x00"}).status_code == 422
 
 
+def test_a_picture_is_xml_whatever_is_stored(api: httpx.Client, add: Add) -> None:
+    place = "layer\x01\uffff\U0001f600"
+    add(git={"branch": place}, name=place)
+    key = api.get(f"{PROJECT}/series").json()["items"][0]["key"]
+    drawn = api.get(f"{PROJECT}/trends.svg", params={"series": key})
+    title(drawn)
+    assert "layer\ufffd\ufffd\U0001f600" in drawn.text
+    for label in ("\uffff", "\ufffe\x7f"):
+        assert title(api.get(f"{PROJECT}/badge.svg", params={"label": label})).startswith("\ufffd")
+
+
 @pytest.fixture
 def guarded(engine: Engine, database: str) -> Iterator[httpx.Client]:
     """A service with a token."""

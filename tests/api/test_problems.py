@@ -176,7 +176,46 @@ def test_a_value_that_trips_a_validator_is_named(
 
 def test_unknown_addresses_and_methods(api: httpx.Client) -> None:
     problem(api.get("/v2/nothing"), 404, "not-found")
-    problem(api.delete(JOBS), 405, "method-not-allowed")
+    for method, path, allowed in (
+        ("DELETE", JOBS, "GET, POST"),
+        ("POST", f"{JOBS}/{'0' * 26}", "GET"),
+        ("POST", "/v1/projects/demo/suites/x", "GET, PUT, DELETE"),
+        ("DELETE", "/login", "GET, POST"),
+        ("PATCH", "/openapi.json", "GET, HEAD"),
+        ("POST", "/static/noisefloor.css", "GET, HEAD"),
+    ):
+        answer = api.request(method, path)
+        problem(answer, 405, "method-not-allowed")
+        assert answer.headers["Allow"] == allowed, path
+
+
+@pytest.mark.parametrize("path", ["jobs", "export", "trends", "trends.svg", "badge.svg", "suites/x"])
+def test_a_misspelt_parameter_is_refused_with_the_nearest(api: httpx.Client, path: str) -> None:
+    document = problem(api.get(f"/v1/projects/demo/{path}?bogus=2"), 422, "invalid-request")
+    assert [error["field"] for error in document["errors"]] == ["query.bogus"]  # type: ignore[attr-defined]
+
+
+def test_every_misspelt_parameter_is_named(api: httpx.Client) -> None:
+    refused = api.get(f"{JOBS}?limt=1&branch=main&zzz=2&zzz=3")
+    document = problem(refused, 422, "invalid-request")
+    assert document["errors"] == [
+        {
+            "field": "query.limt",
+            "message": "unknown parameter 'limt'; did you mean 'limit'?",
+            "value": "1",
+            "accepted": ["limit", "cursor", "status", "branch"],
+        },
+        {
+            "field": "query.zzz",
+            "message": "unknown parameter 'zzz'",
+            "value": "3",
+            "accepted": ["limit", "cursor", "status", "branch"],
+        },
+    ]
+    problem(api.post(f"{JOBS}?wait=1", json=job()), 422, "invalid-request")
+    assert api.get(JOBS).json()["items"] == []
+    assert api.get("/healthz?probe=1").status_code == 200
+    assert api.get("/metrics?name=x").status_code == 200
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

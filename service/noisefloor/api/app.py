@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from sqlalchemy import Engine
 
 from noisefloor.api import (
@@ -32,6 +32,7 @@ from noisefloor.api.dependencies import Service
 from noisefloor.api.document import Documented
 from noisefloor.api.guard import Guard
 from noisefloor.api.observer import Observer
+from noisefloor.api.queries import known_parameters
 from noisefloor.dashboard import pages
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.settings import Settings
@@ -52,9 +53,9 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
     app = Documented(title="Noisefloor", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = to
     errors.install(app)
-    parts = (
-        health,
-        metrics,
+    for part in (health, metrics, hooks):
+        app.include_router(part.router)
+    closed = (
         jobs,
         bisections,
         results,
@@ -68,12 +69,11 @@ def create_app(*, settings: Settings, engine: Engine, dispatch: Dispatch) -> Fas
         baselines,
         gates,
         suites,
-        hooks,
         deliveries,
         workers,
     )
-    for part in parts:
-        app.include_router(part.router)
+    for part in closed:
+        app.include_router(part.router, dependencies=[Depends(known_parameters)])
     token = settings.token.get_secret_value() if settings.token else None
     app.include_router(pages.router(engine=engine, token=token))
     app.mount("/static", pages.static())

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from noisefloor.errors import (
     MalformedBodyError,
@@ -20,6 +21,7 @@ from noisefloor.store.session import NoAnswer
 
 RETRY_AFTER_S: dict[type[NoisefloorError], str] = {UnavailableError: "1", QueueFullError: "30"}
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 PROBLEM = "application/problem+json"
 
 log = logging.getLogger(__name__)
@@ -70,7 +72,22 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     known: dict[int, type[NoisefloorError]] = {404: NotFoundError, 405: MethodNotAllowedError}
     kind = known.get(error.status_code, MalformedBodyError)
     detail = f"{request.method} {request.url.path}" if error.status_code in known else str(error.detail)
-    return problem_response(kind(detail))
+    response = problem_response(kind(detail))
+    if kind is MethodNotAllowedError:
+        response.headers["Allow"] = ", ".join(_allowed(request))
+    return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes at the address: a router names those of the first alone, a mount none."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    found = [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
+    return found or ["GET", "HEAD"]  # of a file
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:

@@ -110,7 +110,9 @@ async def _whole_body(receive: Receive, limit_bytes: int) -> bytes:
 def _ask_for_login(scope: Scope, headers: Headers, error: UnauthorizedError) -> Response:
     """A browser is sent to the login page; everybody else gets the problem."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
-        return RedirectResponse(f"/login?next={quote(scope['path'])}", status_code=303)
+        query = scope["query_string"].decode("latin-1")
+        target = quote(scope["path"]) + (f"?{query}" if query else "")
+        return RedirectResponse(f"/login?next={quote(target)}", status_code=303)
     return problem_response(error)
 
 

@@ -48,6 +48,16 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{26,32}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names as a question, or nothing.
+
+    >>> did_you_mean("engin", ["engine", "device"])
+    "; did you mean 'engine'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
 class BuiltIn:
     """Marks a name that is one of ours; another is refused with the nearest of them.
 
@@ -77,13 +87,12 @@ class BuiltIn:
     def _check(self, name: str) -> str:
         if self._accepts(name):
             return name
-        near = difflib.get_close_matches(name, self.built_in, n=1)
         raise PydanticCustomError(
             "unknown_name",
             "unknown name '{name}'{hint}{others}",
             {
                 "name": writable(name[: self.max_length]),
-                "hint": f"; did you mean '{near[0]}'?" if near else "",
+                "hint": did_you_mean(name, self.built_in),
                 "others": self.OTHERS,
                 "accepted": list(self.built_in),
             },
@@ -131,11 +140,10 @@ class Value(BaseModel):
         unknown = [key for key in data if key not in accepted and key not in cls.model_fields]
         if unknown:
             key = writable(str(unknown[0]))
-            near = difflib.get_close_matches(key, accepted, n=1)
             raise PydanticCustomError(
                 "unknown_key",
                 "unknown key '{key}'{hint}",
-                {"key": key, "hint": f"; did you mean '{near[0]}'?" if near else "", "accepted": accepted},
+                {"key": key, "hint": did_you_mean(key, accepted), "accepted": accepted},
             )
         return data
 

@@ -1,12 +1,12 @@
 """Deliveries: what is announced of a verdict, to whom, and what became of it."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, StringConstraints, model_validator
 
-from noisefloor.contract.base import Identifier, LongText, Name, Text, Value
+from noisefloor.contract.base import Identifier, LongText, Name, Text, Value, refuse_repeats
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import Sha
 from noisefloor.contract.suite import Context, FullSha, Provider, Repository
@@ -95,10 +95,15 @@ class Webhook(Value):
         default=None,
         description="whsec_ and the base64 of 24 to 64 bytes; made by the service where none is given",
     )
-    verdicts: tuple[Annotated[Verdict, AfterValidator(_is_final)], ...] = Field(
-        default=(), description="those that are sent; all of settled jobs without any"
-    )
+    verdicts: Annotated[
+        tuple[Annotated[Verdict, AfterValidator(_is_final)], ...], Field(max_length=len(Verdict) - 1)
+    ] = Field(default=(), description="those that are sent; all of settled jobs without any")
     enabled: bool = True
+
+    @model_validator(mode="after")
+    def _verdicts_once(self) -> Self:
+        refuse_repeats("verdicts", self.verdicts)
+        return self
 
 
 class WebhookView(Value):

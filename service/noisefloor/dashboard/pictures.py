@@ -1,7 +1,9 @@
 """Pictures that stand alone: a trend's chart, and the badge."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.trend import Trend
@@ -11,6 +13,8 @@ from noisefloor.dashboard.rendering import text_of
 from noisefloor.dashboard.words import decibels, edge_words, spaced
 
 STYLE = Path(__file__).parent / "static" / "noisefloor.css"
+# What XML 1.0 has no way to write; names of branches and places may have it.
+NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 CHAR_WIDTH, PADDING = 6.6, 12.0  # of Verdana at 11 px, in the mean
 COLORS = {
     Verdict.PASS: "#17693a",
@@ -49,14 +53,14 @@ def badge(label: str, verdict: Verdict | None, worst: Figure | None) -> str:
     if worst is not None:
         said += f" · {decibels(worst)}{' dB' if worst.value is not None else ''}"
     color = COLORS.get(verdict, GREY) if verdict is not None else GREY
-    return text_of("badge.svg", badge=Badge(label=label, text=said, color=color))
+    return _drawn("badge.svg", badge=Badge(label=label, text=said, color=color))
 
 
 def picture(trend: Trend) -> str:
     """The chart as a document of its own, with its style, light or dark as the reader prefers."""
     series = trend.series
     name = f"{series.subject} · {series.scheme} · {edge_words(series.edge)} · {series.engine}"
-    return text_of(
+    return _drawn(
         "trend.svg",
         trend=trend,
         chart=chart(trend),
@@ -65,3 +69,8 @@ def picture(trend: Trend) -> str:
         bars=BARS,
         style=STYLE.read_text(encoding="utf-8"),
     )
+
+
+def _drawn(template: str, **context: Any) -> str:
+    """The picture as well-formed XML, whatever is said in it."""
+    return NOT_XML.sub("\ufffd", text_of(template, **context))
