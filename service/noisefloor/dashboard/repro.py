@@ -32,7 +32,7 @@ def repro(
     given = ", ".join((*_needs(cell.subject, git), *_surroundings(document)))
     prints = ", ".join(_prints(cell, measured))
     said = f"{given}, it prints {prints}" if prints else given
-    sentences = [said[:1].upper() + said[1:], *_verdict(cell, measured), *_cap(cell, document)]
+    sentences = [said[:1].upper() + said[1:], *_verdict(cell, measured), *_cap(document)]
     return Repro(command=cell.repro, told=" ".join(f"{one}." for one in sentences if one))
 
 
@@ -81,8 +81,8 @@ def _verdict(cell: CellView, measured: MeasurementView | None) -> Iterator[str]:
         yield "It judges its own floors alone, not what was lost since the baseline: look at the figure"
 
 
-def _cap(cell: CellView, document: Mapping[str, Any]) -> Iterator[str]:
+def _cap(document: Mapping[str, Any]) -> Iterator[str]:
     """AVX2 is the one level that an environment tells: AVX512 may be with VNNI or without."""
-    uncapped = cell.lane.isa == NO_CAP and document.get("isa_cap", NO_CAP) == NO_CAP
+    uncapped = document.get("isa_cap", NO_CAP) == NO_CAP
     if uncapped and document.get("isa") == "AVX2" and not document.get("gpu"):
         yield 'A processor with more is held at AVX2 where "isa":["avx2"] stands in its "lanes"'
