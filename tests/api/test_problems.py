@@ -161,6 +161,14 @@ def test_a_bad_parameter_is_named(api: httpx.Client, path: str, field: str) -> N
     [
         ({"git": {"committed_at": "0001-01-01T00:00:00+14:00"}}, "git.committed_at"),
         ({"git": {"committed_at": 1_700_000_000}}, "git.committed_at"),
+        ({"git": {"dirty": 1}}, "git.dirty"),
+        ({"lanes": {"engine": ["x86"], "threads": ["1"]}}, "lanes.threads.0"),
+        ({"lanes": {"engine": ["x86"], "threads": [True]}}, "lanes.threads.0"),
+        ({"lanes": {"engine": ["x86"], "threads": [1.0]}}, "lanes.threads.0"),
+        ({"policy": {"rules": {"max_drop_db": True}}}, "policy.rules.max_drop_db"),
+        ({"limits": {"cell_timeout_s": "1_0"}}, "limits.cell_timeout_s"),
+        ({"priority": "5"}, "priority"),
+        ({"analysis": {"layers": "yes"}}, "analysis.layers"),
         (
             {"schemes": [{"flow": "eager", "mode": "static", "edge": ["fake->true"], "floor_db": 1}]},
             "schemes.0.edges.0",

@@ -59,3 +59,9 @@ def test_words_of_yaml_are_words_and_only_true_and_false_are_not(tmp_path: Path)
     file = tmp_path / "words.yaml"
     file.write_text("{on: off, yes: no, y: n, t: true, f: False}")
     assert read_document(str(file)) == {"on": "off", "yes": "no", "y": "n", "t": True, "f": False}
+
+
+def test_numbers_of_yaml_are_numbers_and_commits_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "numbers.yaml"
+    file.write_text("[1e-3, -1E+3, 1.5e3, .5e1, 2.5, 7, 12345e67, e12, 1e3]")
+    assert read_document(str(file)) == [0.001, -1000.0, 1500.0, 5.0, 2.5, 7, "12345e67", "e12", "1e3"]

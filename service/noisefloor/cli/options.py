@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import uuid
 from enum import StrEnum
 from importlib.util import find_spec
@@ -44,6 +45,13 @@ class _Yaml(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+
+# 1e-3 and 1.5e3 are numbers too, as in YAML 1.2; 12345e67 stays a text: it may be a commit.
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+[eE][-+]|(\d+\.\d*|\.\d+)[eE][-+]?)\d+$"),
+    list("-+.0123456789"),
+)
 
 Url = Annotated[str, typer.Option(envvar="NOISEFLOOR_URL", help="Address of the service.")]
 Project = Annotated[str, typer.Option(envvar="NOISEFLOOR_PROJECT", help="Project on the service.")]

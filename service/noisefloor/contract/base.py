@@ -121,6 +121,20 @@ class BuiltInOrPlugin(BuiltIn):
         return super()._accepts(name) or is_plugins
 
 
+def _as_written(schema: Any) -> Any:
+    """The schema, in which numbers and booleans are never made of texts or of one another.
+
+    Left to itself, Pydantic takes `"1_0"` and `true` for numbers, and `"yes"` and `1` for booleans.
+    """
+    if isinstance(schema, list):
+        return [_as_written(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # the keys of an object are texts in JSON, also those that are numbers to us
+    written = {name: one if name == "keys_schema" else _as_written(one) for name, one in schema.items()}
+    return {**written, "strict": True} if schema.get("type") in ("int", "float", "bool") else written
+
+
 class Value(BaseModel):
     """A frozen value that validates itself when it is built."""
 
@@ -129,6 +143,11 @@ class Value(BaseModel):
     )
     SHORT_FORMS: ClassVar[tuple[str, ...]] = ()
     """Keys that a validator before this one writes out as fields."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: CoreSchema = _as_written(handler(source))
+        return schema
 
     @model_validator(mode="before")
     @classmethod
