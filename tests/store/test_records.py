@@ -110,6 +110,19 @@ def test_what_was_imported_is_exported_byte_for_byte(
 
 
 @pytest.mark.parametrize("form", READERS)
+def test_a_document_of_any_length_is_imported(
+    engine: Engine, empty: Engine, settings: Settings, form: ExportFormat
+) -> None:
+    layers = [f"{number:0500}" for number in range(400)]
+    scheme = {"flow": "eager", "mode": "static", "edge": "float32->true", "float_layers": layers}
+    with writing(engine, "test") as session:
+        measure(session, settings, LocalDispatch(), spec(schemes=[scheme]))
+    written = exported(engine, form)
+    assert keep(empty, list(READERS[form](written.decode()))) == (1, 0)
+    assert exported(empty, form) == written
+
+
+@pytest.mark.parametrize("form", READERS)
 @pytest.mark.parametrize("number", [1.0, 1e16, 1e22, -0.0, 1e300, 5e-324, 2**128])
 def test_what_a_factory_is_given_splits_no_series(
     engine: Engine, empty: Engine, settings: Settings, form: ExportFormat, number: float

@@ -73,6 +73,8 @@ def test_a_misspelt_key_is_named_with_the_nearest_one_and_all_that_are_accepted(
         ({"priority": 101}, "priority", ["≤ 100"]),
         ({"priority": "urgent"}, "priority", ["gate", "nightly", "bisect", "0 to 100"]),
         ({"version": 2}, "version", ["1"]),
+        ({"torch": "1" * 511}, "torch", ["length ≤ 512"]),
+        ({"torch": "1" * 513}, "torch", ["length ≤ 512"]),
     ],
 )
 def test_what_is_not_known_is_named_with_what_is_accepted(
@@ -89,6 +91,11 @@ def test_a_word_for_a_priority_is_its_number() -> None:
     assert PRIORITIES["gate"] > JobSpec.model_validate(job()).priority > PRIORITIES["nightly"]
     written, number = (JobSpec.model_validate(job(priority=p)) for p in ("gate", PRIORITIES["gate"]))
     assert canonical(written.model_dump(mode="json")) == canonical(number.model_dump(mode="json"))
+
+
+def test_the_longest_version_is_read_back_as_it_was_written() -> None:
+    written = JobSpec.model_validate(job(torch="1" * 510))
+    assert JobSpec.model_validate_json(written.model_dump_json(by_alias=True)) == written
 
 
 @pytest.mark.parametrize("seeds", [{"model": -1}, {"stream": -42}])

@@ -20,7 +20,8 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 # Postgres refuses U+0000 in text, so no text of ours carries it.
-Text = Annotated[str, StringConstraints(max_length=512, pattern=r"^[^\x00]*$")]
+TEXT_CHARS = 512
+Text = Annotated[str, StringConstraints(max_length=TEXT_CHARS, pattern=r"^[^\x00]*$")]
 WORD_CHARS = 32
 Word = Annotated[str, StringConstraints(max_length=WORD_CHARS, pattern=r"^[^\x00]*$")]
 LongText = Annotated[str, StringConstraints(max_length=65_536, pattern=r"^[^\x00]*$")]

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from noisefloor.contract.analysis import Analysis
-from noisefloor.contract.base import Moment, Name, Text, Value, refuse_repeats, writable
+from noisefloor.contract.base import TEXT_CHARS, Moment, Name, Text, Value, refuse_repeats, writable
 from noisefloor.contract.lane import Lanes
 from noisefloor.contract.operators import operators
 from noisefloor.contract.policy import Policy, PolicyOrName
@@ -31,7 +31,7 @@ def _specifier(version: str) -> str:
         ) from None
 
 
-VersionSpecifier = Annotated[Text, AfterValidator(_specifier)]
+VersionSpecifier = Annotated[Text, AfterValidator(_specifier), StringConstraints(max_length=TEXT_CHARS)]
 
 PRIORITIES = {"gate": 75, "nightly": 25, "bisect": 10}
 DEFAULT_PRIORITY = 50
