@@ -125,6 +125,8 @@ class Steps(Value):
 class Search(Steps):
     """An ordered run of steps, the first one good and the last one bad."""
 
+    had: Figure | None = Field(default=None, description="over layers: what the whole job was measured as")
+
     @property
     def first(self) -> int:
         """The good end."""
@@ -169,11 +171,9 @@ class Search(Steps):
             return None
         series = self.series
         ends = self.ends(series) if series is not None else None
-        if ends is None or lost(*ends) <= 0:
+        if ends is None:
             return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
-        if self.is_bad(self.first):
-            return f"{self._called(self.first)} is bad already: {ends[0]} dB"
-        return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {ends[1]} dB"
+        return self._trouble_with(*ends)
 
     def result(self) -> Bisection:
         series = self.series
@@ -188,6 +188,24 @@ class Search(Steps):
             steps=self.steps(),
             first_bad=self.step(among[0]) if len(among) == 1 else None,
             candidates=tuple(self.names[step] for step in among),
+        )
+
+    def _trouble_with(self, good: Figure, bad: Figure) -> str | None:
+        if self.over == "layers" and not self.is_bad(self.last):
+            return self._whole_is_not_bad(good, bad)
+        if lost(good, bad) <= 0:
+            return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
+        if self.is_bad(self.first):
+            return f"{self._called(self.first)} is bad already: {words(good)}"
+        return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {words(bad)}"
+
+    def _whole_is_not_bad(self, good: Figure, here: Figure) -> str:
+        whole = "with all layers quantized"
+        if self.had is None or not is_bad(self.had, good, here, self.below_db):
+            return f"{whole} the figure is not bad: {words(here)}"
+        return (
+            f"{whole} the workers measure {words(here)} here, and the job had {words(self.had)}: "
+            "their files or environment are not the job's"
         )
 
     def _told(self) -> Told:
@@ -224,6 +242,15 @@ def is_bad(figure: Figure, good: Figure, bad: Figure, below_db: float | None) ->
     if figure.value is None or good.value is None:
         return True
     return bad.value is not None and good.value - figure.value > (good.value - bad.value) / 2
+
+
+def words(figure: Figure) -> str:
+    """A figure with its unit, if it has one.
+
+    >>> words(Figure.finite(33.5878)), words(EXACT)
+    ('33.588 dB', 'exact')
+    """
+    return f"{figure} dB" if figure.value is not None else str(figure)
 
 
 def called(name: str, over: Over) -> str:

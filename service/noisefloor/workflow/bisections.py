@@ -73,6 +73,7 @@ def start(
         over=asked.over,
         sha=found.spec.git.sha if any(subject.is_of_a_commit for subject in found.spec.subjects) else None,
         below_db=found.below_db,
+        had=found.had,
         search=_search(session, found, asked),
     )
     session.add(row)
