@@ -14,19 +14,9 @@ from noisefloor.contract.measurement import Environment
 from noisefloor.contract.resources import CellView
 from noisefloor.contract.worker import Wants
 from noisefloor.errors import InvalidRequestError, NoisefloorError
-from noisefloor.gate.bisect import (
-    NO_LAYERS,
-    Measured,
-    Search,
-    Steps,
-    at_step,
-    called,
-    label_of,
-    layer_names,
-    over_layers,
-    told,
-)
+from noisefloor.gate.bisect import Measured, Search, Steps, called
 from noisefloor.gate.environments import Environments
+from noisefloor.gate.steps import NO_LAYERS, at_step, label_of, layer_names, over_layers, told
 from noisefloor.identity import environment_key
 from noisefloor.problems import invalid_request
 from noisefloor.store import bisections, cells, clock, tables
