@@ -14,6 +14,8 @@ from tests.service import LiveService
 
 from noisefloor.contract.measurement import CellResult
 from noisefloor.contract.report import Report
+from noisefloor.contract.worker import Capabilities
+from noisefloor_workers.cli.attribute import _lacking
 
 CHECKOUT = ("--", "git", "checkout", "--quiet", "{sha}")
 POLICY = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "nearest_ancestor"}}
@@ -71,6 +73,10 @@ def test_the_baselines_commit_is_measured_here_and_splits_the_loss(
     assert url is not None
     lost = url.rpartition("/")[2]
 
+    stayed = checkout("attribute", lost, "--", "git", "status")
+    assert stayed.returncode == 2
+    assert f"instead of {checkout.shas[0][:12]}" in stayed.stderr
+
     told = checkout("attribute", lost, *CHECKOUT)
     assert told.returncode == 0, told.stderr
     assert "float32->true output: code and environment: code " in told.stdout
@@ -86,18 +92,41 @@ def test_the_baselines_commit_is_measured_here_and_splits_the_loss(
     assert f"job {jobs[0]['id']} only explains job {lost}: attribute that one" in again.stderr
 
 
-def test_another_machine_says_that_it_does_not_count_and_what_differs(
+def test_another_machine_says_what_differs_and_checks_nothing_out(
     repository: Repository, live_service: LiveService
 ) -> None:
     checkout = Checkout(repository, live_service, "elsewhere")
     checkout.push(0, result("0", 90.0, environment=ENVIRONMENT))
     lost = checkout.push(1, result("0", 36.0, environment=ENVIRONMENT.replace(torch="1.0.0")))
-    stayed = checkout("attribute", lost, "--", "git", "status")
-    assert stayed.returncode == 2
-    assert f"instead of {checkout.shas[0][:12]}" in stayed.stderr
-
     told = checkout("attribute", lost, *CHECKOUT)
     assert told.returncode == 2
-    assert "this is not the job's environment" in told.stderr
-    assert "torch 1.0.0 → " in told.stderr
+    assert "not measured, since this is not the job's environment " in told.stderr
+    assert ": torch 1.0.0 → " in told.stderr
+    assert "measuring" not in told.stderr
+    assert repository.head == checkout.shas[1]
     assert "not known: nobody has measured the baseline's commit in this environment" in told.stdout
+
+
+HERE = Capabilities(
+    engines=("x86",),
+    isas=("native", "avx2"),
+    threads=2,
+    memory_gib=8,
+    machine="x86_64",
+    torch="2.13.0",
+    environments=(ENVIRONMENT, ENVIRONMENT.replace(isa_cap="avx2")),
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, None),
+        ({"threads": 64}, None),  # a command, unlike a worker, may take more than the machine has
+        ({"torch": "2.12.0", "isa_cap": "avx2"}, "torch 2.12.0 → 2.13.0"),
+        ({"isa_cap": "sse41"}, "it has no cap sse41"),
+        ({"gpu": "H200", "torch": "2.12.0"}, None),  # only measuring tells
+    ],
+)
+def test_what_a_machine_lacks_is_known_beforehand(wanted: dict[str, Any], said: str | None) -> None:
+    assert _lacking(HERE, ENVIRONMENT.replace(**wanted)) == said

@@ -1,12 +1,16 @@
 """The command that checks a commit out: what it is given, how it fails, and how it is stopped."""
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.repositories import Repository, run
+from tests.service import ROOT
 
 from noisefloor_workers.checkout import CheckoutFailedError, prepare
+from noisefloor_workers.cli.worker import _command
 
 SHA = "a" * 40
 
@@ -15,6 +19,23 @@ def test_the_commit_is_put_in_and_stands_in_the_environment(tmp_path: Path) -> N
     script = 'echo "$1 $NOISEFLOOR_SHA" > "$0"'
     assert prepare(["sh", "-c", script, str(tmp_path / "said"), "{sha}"], SHA)
     assert (tmp_path / "said").read_text() == f"{SHA} {SHA}\n"
+
+
+def test_the_command_in_the_docs_has_a_commit_that_is_newer_than_the_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # as the worker sets it for good
+    (shown,) = re.findall(r'--checkout "(.*)"', (ROOT / "docs" / "operations.md").read_text())
+    upstream = Repository(tmp_path / "upstream")
+    upstream.commit()
+    clone = upstream.clone(tmp_path / "clone")
+    upstream.git("checkout", "--quiet", "--detach")
+    forked = upstream.commit()  # as of a pull request from a fork, on no branch
+    upstream.git("update-ref", "refs/pull/1/head", forked)
+    upstream.git("checkout", "--quiet", "main")
+    for sha in (forked, upstream.commit()):
+        assert prepare(_command(shown.replace("/src", str(clone)), slots=1), sha)
+        assert run(clone, "rev-parse", "HEAD") == sha
 
 
 @pytest.mark.parametrize(

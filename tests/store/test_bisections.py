@@ -35,6 +35,10 @@ from noisefloor.workflow.webhooks import put_webhook
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
 LAYERS = ("conv", "norm", "fc1", "fc2", "fc3")
 COMMITS = [f"{number:040x}" for number in range(1, 9)]
+MEASURED_ELSEWHERE = (
+    "the workers measure 45.000 dB here, and the job had 25.000 dB: "
+    "their files or environment are not the job's"
+)
 Answer = Callable[[Claim, str], CellResult]
 
 
@@ -226,7 +230,20 @@ def test_commits_that_no_worker_has_are_passed_over(engine: Engine, settings: Se
     assert seen.status.value == "done"
     assert seen.found is not None
     assert seen.found.candidates == tuple(COMMITS[3:])
-    assert {step.note for step in seen.steps} == {None, "no worker that is there has this commit"}
+    command = f"noisefloor bisect job.yaml --good {COMMITS[0]} -- git checkout -q {{sha}}"
+    said = f"start `noisefloor worker --checkout …`, or run `{command}` in a checkout"
+    assert {step.note for step in seen.steps} == {None, f"no worker that is there has this commit: {said}"}
+
+
+def test_without_a_worker_that_checks_out_the_bisection_says_what_to_do(
+    engine: Engine, settings: Settings
+) -> None:
+    imported = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
+    with writing(engine, "test") as session:
+        announce(session)
+    seen = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[imported])).seen
+    assert seen.status.value == "failed"
+    assert "no worker that is there has this commit: start `noisefloor worker --checkout …`" in seen.message
 
 
 def two_environments(session: Session) -> tuple[Capabilities, Capabilities]:
@@ -293,6 +310,26 @@ def test_of_a_job_its_worst_loss_is_looked_for(engine: Engine, settings: Setting
         assert set(cells_of(session)) == {1}
         names = set(session.scalars(select(Job.name).where(Job.bisection_id.is_not(None))))
     assert names == {f"bisection of nightly: {step}" for step in ("all layers", "norm", "fc1")}
+
+
+@pytest.mark.parametrize(
+    ("below_db", "said"),
+    [
+        (None, f"with all layers quantized {MEASURED_ELSEWHERE}"),
+        (24.0, "with all layers quantized the figure is not bad: 45.000 dB"),
+    ],
+)
+def test_workers_whose_files_are_not_the_jobs_are_told_from_a_loss(
+    engine: Engine, settings: Settings, below_db: float | None, said: str
+) -> None:
+    of = lost(engine, settings, schemes=[SCHEME])
+    bisecting = Bisecting(engine, settings, over="layers", of=of.id, below_db=below_db)
+
+    def answer(held: Claim, cell: str) -> CellResult:
+        return by_layers("conv")(held, cell).replace(measurements=result(cell, 45.0).measurements)
+
+    seen = bisecting.run(answer)
+    assert (seen.status.value, seen.message) == ("failed", said)
 
 
 def test_of_a_job_its_ancestors_since_the_baseline_are_the_commits(

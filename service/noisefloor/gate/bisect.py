@@ -3,7 +3,7 @@
 The command and the service share it: they only differ in how a step is measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field
@@ -11,16 +11,9 @@ from pydantic import Field
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.bisection import Bisection, Over, Step
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.job import CellStatus, JobSpec, JobSubject
-from noisefloor.contract.layers import LayerView
-from noisefloor.contract.measurement import OUTPUT, SQNR
-from noisefloor.contract.resources import CellView
-from noisefloor.contract.scheme import Scheme
-from noisefloor.gate.saved import label
 
 EXACT = Figure.of(FigureKind.EXACT)
 NOTHING_QUANTIZED = "(no layer is quantized)"
-NO_LAYERS = "the layers of this flow are not known, so none can be left out"
 SHOWN_NAME = 12
 ENDS = 2
 Told = Mapping[int, bool | None]
@@ -125,6 +118,8 @@ class Steps(Value):
 class Search(Steps):
     """An ordered run of steps, the first one good and the last one bad."""
 
+    had: Figure | None = Field(default=None, description="over layers: what the whole job was measured as")
+
     @property
     def first(self) -> int:
         """The good end."""
@@ -169,11 +164,9 @@ class Search(Steps):
             return None
         series = self.series
         ends = self.ends(series) if series is not None else None
-        if ends is None or lost(*ends) <= 0:
+        if ends is None:
             return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
-        if self.is_bad(self.first):
-            return f"{self._called(self.first)} is bad already: {ends[0]} dB"
-        return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {ends[1]} dB"
+        return self._trouble_with(*ends)
 
     def result(self) -> Bisection:
         series = self.series
@@ -188,6 +181,24 @@ class Search(Steps):
             steps=self.steps(),
             first_bad=self.step(among[0]) if len(among) == 1 else None,
             candidates=tuple(self.names[step] for step in among),
+        )
+
+    def _trouble_with(self, good: Figure, bad: Figure) -> str | None:
+        if self.over == "layers" and not self.is_bad(self.last):
+            return self._whole_is_not_bad(good, bad)
+        if lost(good, bad) <= 0:
+            return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
+        if self.is_bad(self.first):
+            return f"{self._called(self.first)} is bad already: {words(good)}"
+        return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {words(bad)}"
+
+    def _whole_is_not_bad(self, good: Figure, here: Figure) -> str:
+        whole = "with all layers quantized"
+        if self.had is None or not is_bad(self.had, good, here, self.below_db):
+            return f"{whole} the figure is not bad: {words(here)}"
+        return (
+            f"{whole} the workers measure {words(here)} here, and the job had {words(self.had)}: "
+            "their files or environment are not the job's"
         )
 
     def _told(self) -> Told:
@@ -226,6 +237,15 @@ def is_bad(figure: Figure, good: Figure, bad: Figure, below_db: float | None) ->
     return bad.value is not None and good.value - figure.value > (good.value - bad.value) / 2
 
 
+def words(figure: Figure) -> str:
+    """A figure with its unit, if it has one.
+
+    >>> words(Figure.finite(33.5878)), words(EXACT)
+    ('33.588 dB', 'exact')
+    """
+    return f"{figure} dB" if figure.value is not None else str(figure)
+
+
 def called(name: str, over: Over) -> str:
     """A step in words.
 
@@ -233,79 +253,6 @@ def called(name: str, over: Over) -> str:
     ('0123456789ab', '(no layer is quantized)')
     """
     return name[:SHOWN_NAME] if over in {"commits", "environments"} else name or NOTHING_QUANTIZED
-
-
-def figures(cells: Iterable[CellView], over: Over) -> dict[str, Figure]:
-    """The figure of each output, by what it is called at every step."""
-    return {
-        label_of(cell, m.edge, over): m.figure
-        for cell in cells
-        for m in cell.measurements
-        if (m.place, m.metric) == (OUTPUT, SQNR)
-    }
-
-
-def told(cells: Sequence[CellView], over: Over) -> Measured:
-    """What the cells of a step gave; without any figure, how they ended."""
-    found = figures(cells, over)
-    if found:
-        return Measured(figures=found)
-    reasons = dict.fromkeys(f"{cell.status.value}: {cell.reason}" for cell in cells if cell.reason)
-    unsupported = all(cell.status is CellStatus.UNSUPPORTED for cell in cells)
-    return Measured(note="; ".join(reasons) or None, unsupported=unsupported)
-
-
-def label_of(cell: CellView, edge: str, over: Over) -> str:
-    """Subject, scheme, lane and edge, without what differs between steps."""
-    if over == "isa":
-        cell = cell.replace(lane=cell.lane.replace(isa="native"))
-    if over == "layers":
-        cell = cell.replace(scheme=cell.scheme.replace(float_layers=()))
-    return f"{label(cell)} · {edge}"
-
-
-def at_step(spec: JobSpec, search: Steps, step: int) -> JobSpec:
-    """The job that measures a step; over commits and environments it is the same job, elsewhere."""
-    if search.over == "isa":
-        return spec.replace(lanes=spec.lanes.replace(isa=(search.names[step],)))
-    if search.over == "layers":
-        kept = search.names[step + 1 :]
-        schemes = tuple(
-            scheme.replace(float_layers=(*scheme.float_layers, *kept)) for scheme in _schemes(spec)
-        )
-        subject: JobSubject = spec.subjects[0].replace(schemes=schemes)
-        return spec.replace(subjects=(subject,), schemes=())
-    return spec
-
-
-def layer_names(views: Iterable[LayerView]) -> tuple[str, ...]:
-    """The steps over layers: none quantized, and then one more at a time, in the model's order.
-
-    Empty where the layers of the flow are not known.
-    """
-    named = (layer.name for view in views for report in view.reports[:1] for layer in report.layers)
-    layers = tuple(dict.fromkeys(named))
-    return ("", *layers) if layers else ()
-
-
-def over_layers(names: tuple[str, ...], whole: Figures) -> Search:
-    """The search over layers once all of them are measured: where none is quantized all is exact."""
-    measured = {0: Measured(figures=dict.fromkeys(whole, EXACT)), len(names) - 1: Measured(figures=whole)}
-    return Search(over="layers", names=names, measured=measured)
-
-
-def without_layers(spec: JobSpec) -> str | None:
-    """Why the layers of a job cannot be gone through; None where they can."""
-    if len(spec.subjects) != 1 or len(_schemes(spec)) != 1:
-        return "over layers takes a job of one subject and one scheme"
-    subject = spec.subjects[0]
-    if subject.operator is not None or subject.conformance is not None:
-        return f"{subject.label} is an operator: it has no layers"
-    return None
-
-
-def _schemes(spec: JobSpec) -> tuple[Scheme, ...]:
-    return spec.subjects[0].schemes or spec.schemes
 
 
 def lost(good: Figure, bad: Figure) -> float:

@@ -8,24 +8,15 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.base import Identifier, Text, Value
 from noisefloor.contract.bisection import Bisection, BisectionStatus, Over, Step
+from noisefloor.contract.figure import Figure
 from noisefloor.contract.job import JobSpec, JobStatus
 from noisefloor.contract.measurement import Environment
 from noisefloor.contract.resources import CellView
 from noisefloor.contract.worker import Wants
 from noisefloor.errors import InvalidRequestError, NoisefloorError
-from noisefloor.gate.bisect import (
-    NO_LAYERS,
-    Measured,
-    Search,
-    Steps,
-    at_step,
-    called,
-    label_of,
-    layer_names,
-    over_layers,
-    told,
-)
+from noisefloor.gate.bisect import Measured, Search, Steps, called
 from noisefloor.gate.environments import Environments
+from noisefloor.gate.steps import NO_LAYERS, at_step, label_of, layer_names, over_layers, told
 from noisefloor.identity import environment_key
 from noisefloor.problems import invalid_request
 from noisefloor.store import bisections, cells, clock, tables
@@ -37,6 +28,10 @@ from noisefloor.workflow.views import cell_views, layer_view
 NAME_LENGTH = 200
 WHOLE = "all layers"
 BEING_MEASURED = "being measured"
+HAVE_IT = (
+    "start `noisefloor worker --checkout …`, or run "
+    "`noisefloor bisect job.yaml --good {} -- git checkout -q {{sha}}` in a checkout"
+)
 
 
 class State(Value):
@@ -47,6 +42,7 @@ class State(Value):
     over: Over
     sha: Text | None = Field(default=None, description="whose files the steps measure, unless over commits")
     below_db: float | None = None
+    had: Figure | None = Field(default=None, description="the figure of the measured job that is looked into")
     search: Environments | Search | None = Field(
         default=None, description="over layers there is none until the whole job has told their names"
     )
@@ -120,7 +116,7 @@ def proceed(session: Session, row: tables.Bisection, state: State) -> State:
 def _stepped(session: Session, row: tables.Bisection, state: State, search: Steps, at: int) -> State:
     """The state with a step's job; or with why there is none."""
     if state.over == "commits" and nobody_has(session, search.names[at]):
-        found = Measured(note="no worker that is there has this commit")
+        found = Measured(note=f"no worker that is there has this commit: {HAVE_IT.format(search.names[0])}")
         return state.replace(search=search.with_step(at, found))
     return _entered(session, row, state, at, at_step(state.spec, search, at))
 
@@ -163,7 +159,7 @@ def _taken_in(session: Session, state: State, job: tables.Job) -> State:
         names = layer_names(layer_view(session, cell) for cell in cells.page(session, job.id))
         if not names or not found.figures:
             raise InvalidRequestError(found.note or NO_LAYERS)
-        search = over_layers(names, found.figures).replace(below_db=state.below_db)
+        search = over_layers(names, found.figures).replace(below_db=state.below_db, had=state.had)
         return _narrowed(state.replace(search=search, jobs={search.last: job.id}), measured)
     return _narrowed(state.replace(search=state.search.with_step(at, found)), measured)
 

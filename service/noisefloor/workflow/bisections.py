@@ -12,8 +12,9 @@ from noisefloor.contract.resources import FieldError
 from noisefloor.contract.scheme import Scheme
 from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import ConflictError, IdempotencyConflictError, NoisefloorError
-from noisefloor.gate.bisect import Search, without_layers
+from noisefloor.gate.bisect import Search
 from noisefloor.gate.environments import Environments
+from noisefloor.gate.steps import without_layers
 from noisefloor.history.environments import field_words
 from noisefloor.identity import canonical, digest, environment_key
 from noisefloor.settings import Settings
@@ -73,6 +74,7 @@ def start(
         over=asked.over,
         sha=found.spec.git.sha if any(subject.is_of_a_commit for subject in found.spec.subjects) else None,
         below_db=found.below_db,
+        had=found.had,
         search=_search(session, found, asked),
     )
     session.add(row)

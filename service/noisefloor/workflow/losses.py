@@ -22,12 +22,16 @@ REFUSED = frozenset({Verdict.REGRESSED, Verdict.ACKNOWLEDGED})
 
 
 class Target(NamedTuple):
-    """What each step measures, what is bad in it, and since which commit, where that is known."""
+    """What each step measures, what is bad in it, and what is known of a measured job.
+
+    Of that the commit since which it is bad, and the figure that it had.
+    """
 
     title: str
     spec: JobSpec
     below_db: float | None
     good_sha: str | None = None
+    had: Figure | None = None
 
 
 class Loss(NamedTuple):
@@ -38,6 +42,7 @@ class Loss(NamedTuple):
     cell: tables.Cell
     edge: Edge
     good_sha: str | None
+    figure: Figure
 
 
 def target(session: Session, project: str, asked: BisectionSpec) -> Target:
@@ -76,7 +81,13 @@ def _of_job(session: Session, project: str, asked: BisectionSpec) -> Target:
     if asked.over == "layers" and below_db is None:
         raise invalid("below_db", "the loss has no number to take the middle of: give one", None, None)
     spec = only(JobSpec.model_validate(job.spec), planned_cell(worst.cell), worst.edge)
-    return Target(title=job.name or job.id, spec=spec, below_db=below_db, good_sha=worst.good_sha)
+    return Target(
+        title=job.name or job.id,
+        spec=spec,
+        below_db=below_db,
+        good_sha=worst.good_sha,
+        had=worst.figure,
+    )
 
 
 def loss_of(figure: Figure, finding: Finding) -> tuple[float, float | None]:
@@ -91,10 +102,16 @@ def loss_of(figure: Figure, finding: Finding) -> tuple[float, float | None]:
 
 
 def _loss(row: tables.Measurement, found: tables.Finding, cell: tables.Cell) -> Loss:
-    finding = Finding.model_validate(found.document)
-    lost_db, below_db = loss_of(figure_of(row), finding)
-    sha = finding.baseline.sha if finding.baseline is not None else None
-    return Loss(lost_db=lost_db, below_db=below_db, cell=cell, edge=row.edge, good_sha=sha)  # type: ignore[arg-type]  # a word of the contract in a column
+    finding, figure = Finding.model_validate(found.document), figure_of(row)
+    lost_db, below_db = loss_of(figure, finding)
+    return Loss(
+        lost_db=lost_db,
+        below_db=below_db,
+        cell=cell,
+        edge=row.edge,  # type: ignore[arg-type]  # a word of the contract in a column
+        good_sha=finding.baseline.sha if finding.baseline is not None else None,
+        figure=figure,
+    )
 
 
 def _under(figure: Figure, floor_db: float | None) -> float:

@@ -1,6 +1,8 @@
 """attribute: measure here what it takes to tell whether the code or the environment lost decibels."""
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,15 +20,19 @@ from noisefloor.cli.options import (
     require_torch,
 )
 from noisefloor.client import Client
+from noisefloor.client.checkout import checkout
 from noisefloor.contract.attribution import AttributionView, Cause
 from noisefloor.contract.job import PRIORITIES, JobSpec
+from noisefloor.contract.measurement import Environment
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, JobView
+from noisefloor.contract.worker import Capabilities
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.saved import label
 from noisefloor.history.environments import differences
 from noisefloor_workers.checkout import prepare
 from noisefloor_workers.cli.commits import measured
+from noisefloor_workers.lanes.capabilities import probe
 
 UNKNOWN_EXIT = 2
 SHORT_SHA = 12
@@ -48,8 +54,8 @@ def attribute(
 
     Where the baseline is of another environment than the job, and nobody measured the baseline's commit in
     the job's, the command checks that commit out. The cells in question are then measured at it on this
-    machine, and handed to the service. That counts where this is the job's environment. Exit code 2: not
-    all is known.
+    machine, and handed to the service. On a machine of another environment nothing is checked out, and the
+    difference is said. Exit code 2: not all is known.
     """
     require_torch()
     with client(url, project, token) as service:
@@ -57,11 +63,12 @@ def attribute(
         if job.explains is not None:
             raise InvalidRequestError(f"job {job_id} only explains job {job.explains}: attribute that one")
         cells = {cell.id: cell for cell in service.cells(job_id)}
-        for sha, wanted in _missing(service.attribution(job_id), cells).items():
+        missing = _missing(service.attribution(job_id), cells)
+        for sha, wanted in _of_this_machine(service, missing).items():
             say.print(f"measuring {sha[:SHORT_SHA]}: {len(wanted)} cells")
-            prepare(command, sha)
+            _check_out(command, sha)
             corner = measured(_corner(job, wanted), explains=job_id, environment=_service(service, token))
-            _check(service, corner, sha, wanted)
+            _say_what_does_not_count(service, corner, wanted)
         found = service.attribution(job_id)
     for view in found:
         typer.echo(
@@ -86,6 +93,40 @@ def _missing(views: Sequence[AttributionView], cells: Mapping[str, CellView]) ->
     return {sha: tuple(wanted.values()) for sha, wanted in found.items()}
 
 
+def _of_this_machine(service: Client, missing: Missing) -> Missing:
+    """What this machine can measure in the environment that is asked for; says what the rest takes."""
+    if not missing:
+        return {}
+    here, notes = probe(), dict[str, None]()
+    found: dict[str, list[CellView]] = {}
+    for sha, wanted in missing.items():
+        for cell in wanted:
+            lacking = None
+            if cell.environment is not None:
+                document = service.environment(cell.environment).document
+                lacking = _lacking(here, Environment.model_validate(document))
+            if lacking is None:
+                found.setdefault(sha, []).append(cell)
+            else:
+                notes[
+                    f"not measured, since this is not the job's environment {cell.environment}: {lacking}"
+                ] = None
+    for note in notes:
+        say.print(note, markup=False)
+    return found
+
+
+def _lacking(here: Capabilities, wanted: Environment) -> str | None:
+    """Why this machine cannot measure in an environment; None where it can, or where only measuring tells."""
+    nearest = here.nearest(wanted)
+    if wanted.gpu is not None or wanted in nearest:  # what a GPU adds is not known beforehand
+        return None
+    before = wanted.model_dump(mode="json")
+    changes = [differences(before, one.model_dump(mode="json")) for one in nearest]
+    least = min(changes, key=len, default=())
+    return ", ".join(map(str, least)) or f"it has no cap {wanted.isa_cap}"
+
+
 def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
     """The wanted cells at what is checked out."""
     if job.spec is None or job.policy is None:
@@ -105,11 +146,16 @@ def _service(service: Client, token: str | None) -> dict[str, str]:
     return {**given, "NOISEFLOOR_TOKEN": token} if token else given
 
 
-def _check(service: Client, corner: Report, sha: str, wanted: Sequence[CellView]) -> None:
-    """Refuse what is of another commit, and say where the environment here is not the job's."""
-    if corner.git.sha != sha:
-        there = (corner.git.sha or "no commit")[:SHORT_SHA]
-        raise UnavailableError(f"the command left {there} checked out instead of {sha[:SHORT_SHA]}")
+def _check_out(command: Sequence[str], sha: str) -> None:
+    prepare(command, sha)
+    there = checkout(Path.cwd(), os.environ).git.sha
+    if there != sha:
+        left = (there or "no commit")[:SHORT_SHA]
+        raise UnavailableError(f"the command left {left} checked out instead of {sha[:SHORT_SHA]}")
+
+
+def _say_what_does_not_count(service: Client, corner: Report, wanted: Sequence[CellView]) -> None:
+    """Say which cells gave no figure, or one of another environment after all."""
     asked = {cell.repro: cell for cell in wanted}
     notes = []
     for cell in corner.cells:

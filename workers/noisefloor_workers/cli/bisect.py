@@ -26,17 +26,8 @@ from noisefloor.cli.options import (
 from noisefloor.contract.bisection import Bisection, BisectionSpec, Over
 from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.errors import InvalidRequestError, UnavailableError
-from noisefloor.gate.bisect import (
-    NO_LAYERS,
-    Measured,
-    Search,
-    at_step,
-    called,
-    layer_names,
-    over_layers,
-    told,
-    without_layers,
-)
+from noisefloor.gate.bisect import Measured, Search, called
+from noisefloor.gate.steps import NO_LAYERS, at_step, layer_names, over_layers, told, without_layers
 from noisefloor.problems import invalid_request
 from noisefloor_workers.checkout import prepare
 from noisefloor_workers.cli.commits import git, measured
