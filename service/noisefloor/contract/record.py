@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from noisefloor.contract.base import Digest, Identifier, LongText, Moment, Name, Text, Value
+from noisefloor.contract.files import Files
 from noisefloor.contract.job import Git, JobStatus
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Environment, Measurement
@@ -37,6 +38,7 @@ class CellRecord(Value):
     lane: Lane
     executed_engine: Text | None = None
     inputs_digest: Digest | None = None
+    files: Files | None = None
     duration_s: float | None = None
 
 
