@@ -56,10 +56,12 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-def bisected(repository: Repository, *options: str) -> tuple[int, dict[str, Any], str]:
+def bisected(
+    repository: Repository, *options: str, job: dict[str, Any] = JOB
+) -> tuple[int, dict[str, Any], str]:
     ran = subprocess.run(
         [sys.executable, "-m", "noisefloor.cli", "bisect", "-", "--format", "json", *options],
-        input=json.dumps(JOB),
+        input=json.dumps(job),
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +74,9 @@ def test_the_first_bad_commit_is_found_and_one_that_cannot_be_measured_is_passed
     repository: Repository,
 ) -> None:
     shas = repository.git("rev-list", "--reverse", "HEAD").split()
-    code, found, said = bisected(repository, "--good", shas[0], "--", "git", "checkout", "--quiet", "{sha}")
+    named = JOB | {"git": {"sha": shas[-1]}}  # the file's commit is not that of the steps
+    options = ("--good", shas[0], "--", "git", "checkout", "--quiet", "{sha}")
+    code, found, said = bisected(repository, *options, job=named)
     assert code == 2, said  # the third cannot be told: it may be the first
     assert found["candidates"] == [shas[2], shas[3]]
     steps = {step["name"]: step["bad"] for step in found["steps"]}

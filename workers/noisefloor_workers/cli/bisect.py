@@ -24,7 +24,7 @@ from noisefloor.cli.options import (
     require_torch,
 )
 from noisefloor.contract.bisection import Bisection, BisectionSpec, Over
-from noisefloor.contract.job import PRIORITIES, JobSpec
+from noisefloor.contract.job import PRIORITIES, Git, JobSpec
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import (
     NO_LAYERS,
@@ -164,7 +164,8 @@ def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None, *, p
 
     def measure(search: Search, at: int) -> Figures:
         prepare(command, search.names[at])
-        return figures(measured(spec, push=push).cells, "commits")
+        # a commit that the file names is not the one that is checked out now
+        return figures(measured(spec.replace(git=Git()), push=push).cells, "commits")
 
     titles = {sha: git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in line}
     return Prepared(search=Search(over="commits", names=tuple(line), titles=titles), measure=measure)
