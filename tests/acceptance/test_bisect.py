@@ -74,7 +74,9 @@ def test_the_first_bad_commit_is_found_and_one_that_cannot_be_measured_is_passed
     repository: Repository,
 ) -> None:
     shas = repository.git("rev-list", "--reverse", "HEAD").split()
-    code, found, said = bisected(repository, "--good", shas[0], "--", "git", "checkout", "--quiet", "{sha}")
+    named = JOB | {"git": {"sha": shas[-1]}}  # the file's commit is not that of the steps
+    options = ("--good", shas[0], "--", "git", "checkout", "--quiet", "{sha}")
+    code, found, said = bisected(repository, *options, job=named)
     assert code == 2, said  # the third cannot be told: it may be the first
     assert found["candidates"] == [shas[2], shas[3]]
     steps = {step["name"]: step["bad"] for step in found["steps"]}

@@ -14,8 +14,8 @@ from tests.repositories import Repository
 from tests.samples import ENVIRONMENT, result
 from tests.service import ROOT, LiveService
 
+from noisefloor.cli.offers import command_of, sha_of
 from noisefloor.errors import InvalidRequestError
-from noisefloor_workers.cli.worker import _command, _commit
 from noisefloor_workers.lanes import isa as caps
 
 # Both commits have as many bytes, and each checkout sets the same time: stale bytecode would pass for fresh.
@@ -210,9 +210,9 @@ def test_one_side_is_measured_and_what_the_other_lacks_is_told(
 )
 def test_a_checkout_that_cannot_be_is_refused_in_one_sentence(checkout: str, slots: int, said: str) -> None:
     with pytest.raises(InvalidRequestError, match=said):
-        _command(checkout, slots)
+        command_of(checkout, slots)
 
 
 def test_a_commit_that_is_no_sha_is_refused_in_one_sentence() -> None:
     with pytest.raises(InvalidRequestError, match="commit = 'main': give a sha"):
-        _commit("main")
+        sha_of("main")

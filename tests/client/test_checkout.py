@@ -9,8 +9,9 @@ import pytest
 from tests.repositories import Repository, run
 from tests.samples import spec
 
-from noisefloor.client.checkout import at_commit, checkout, repository
+from noisefloor.client.checkout import at_commit, checkout
 from noisefloor.contract.job import Git
+from noisefloor.git import repository
 
 NOWHERE: dict[str, str] = {}
 
@@ -176,7 +177,7 @@ def test_a_pull_request_is_reported_at_its_head_and_compared_with_what_it_is_mer
     pull = PullRequest(origin, tmp_path / "runner")
     pull.fetch("refs/pull/7/merge", depth)
     found = checkout(pull.folder, pull.environment)
-    assert (found.git.sha, found.git.branch) == (pull.head, "topic")
+    assert (found.git.sha, found.git.branch, found.git.merge) == (pull.head, "topic", pull.merge)
     assert found.git.ancestors[0] == pull.base
     assert f"measured merged into {pull.base[:10]}" in found.notes[0]
 
@@ -187,7 +188,7 @@ def test_the_head_of_a_pull_request_checked_out_itself_has_its_own_ancestors(
     pull = PullRequest(origin, tmp_path / "runner")
     pull.fetch("refs/heads/topic", 100)
     found = checkout(pull.folder, pull.environment)
-    assert (found.git.sha, found.git.branch) == (pull.head, "topic")
+    assert (found.git.sha, found.git.branch, found.git.merge) == (pull.head, "topic", None)
     assert pull.base not in found.git.ancestors
     assert len(found.git.ancestors) == 2
     assert not [note for note in found.notes if "merged" in note]

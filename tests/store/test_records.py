@@ -14,6 +14,7 @@ from tests.measuring import measure
 from tests.samples import result, small_data, spec
 
 from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.files import Files
 from noisefloor.contract.measurement import CellResult, Extreme, Measurement, Noise, Spread
 from noisefloor.contract.record import Record, document
 from noisefloor.contract.subject import Subject
@@ -53,7 +54,7 @@ def full(cell: str) -> CellResult:
             output_digest="0" * 32,
         ),
     )
-    return result(cell, measurements=measured)
+    return result(cell, measurements=measured, files=Files(commit="a" * 40, dirty=True))
 
 
 @pytest.fixture
@@ -107,6 +108,7 @@ def test_what_was_imported_is_exported_byte_for_byte(
     rows = list(READERS[form](written.decode()))
     assert keep(empty, rows) == (7, 0)
     assert exported(empty, form) == written
+    assert rows[0].cell.files == Files(commit="a" * 40, dirty=True)
 
 
 @pytest.mark.parametrize("form", READERS)

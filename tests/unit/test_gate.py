@@ -17,6 +17,7 @@ from noisefloor.contract.policy import On, Policy
 from noisefloor.contract.verdict import Acknowledgement, Baseline, Verdict
 from noisefloor.gate import consequence
 from noisefloor.gate.evidence import AbsentSeries, CellEvidence, Evidence, Level
+from noisefloor.gate.files import Doubt
 from noisefloor.gate.judge import Judgement, judge
 
 TODAY = date(2026, 6, 1)
@@ -32,6 +33,7 @@ EXACT, NAN, ZERO_REF, NO_DB, MISMATCH = (
     )
 )
 DIGEST = "d" * 32
+PERHAPS, OTHER = Doubt(message="who knows"), Doubt(message="of another commit", certain=True)
 
 
 def db(value: float) -> Figure:
@@ -50,6 +52,7 @@ def cell(
     engine: str = "x86",
     subject: str = "net",
     status: CellStatus = CellStatus.DONE,
+    doubt: Doubt | None = None,
     **evidence: Any,
 ) -> CellEvidence:
     """A cell with one measurement, or with none."""
@@ -61,6 +64,7 @@ def cell(
         where=where,
         edges=("float32->true",),
         status=status,
+        doubt=doubt,
         measurements=measured,
     )
 
@@ -73,8 +77,8 @@ def cell_of_kernel(
     return cell(0.0, engine=engine, metric="wrong_cases", edge=edge, conformance=found, levels=levels)
 
 
-def ended(status: str, engine: str = "x86") -> CellEvidence:
-    return cell(None, engine=engine, status=CellStatus(status))
+def ended(status: str, engine: str = "x86", doubt: Doubt | None = None) -> CellEvidence:
+    return cell(None, engine=engine, status=CellStatus(status), doubt=doubt)
 
 
 def lost(status: str | None, levels: tuple[Level, ...] = ()) -> AbsentSeries:
@@ -203,6 +207,22 @@ TABLE: list[Row] = [
     ("a cell still queued", FLOOR, [cell(), ended("queued", "onednn")], [], "error"),
     ("a failed cell that the policy leaves out", {**FLOOR, "match": {"engine": "x86"}}, [cell(), ended("failed", "onednn")], [], "pass"),
     ("a crash beside a loss", FLOOR, [cell(29.0), ended("crashed", "onednn")], [], "regressed"),
+    # whose files were measured
+    ("perhaps other files", FLOOR, [cell(doubt=PERHAPS)], [], "warn"),
+    ("perhaps other files, which fails", {**FLOOR, **on(unknown_files="fail")}, [cell(doubt=PERHAPS)], [], "regressed"),
+    ("perhaps other files, an error", {**FLOOR, **on(unknown_files="error")}, [cell(doubt=PERHAPS)], [], "error"),
+    ("perhaps other files beside a loss", FLOOR, [cell(29.0, doubt=PERHAPS)], [], "regressed"),
+    ("perhaps other files, and no rule applies", {}, [cell(doubt=PERHAPS)], [], "no_baseline"),
+    ("perhaps other files of a failed cell", {**FLOOR, **on(worker_error="warn")}, [cell(), ended("failed", "onednn", PERHAPS)], [], "warn"),
+    ("perhaps other files of a graph that is judged", rules(coverage_min=0.9), [cell(0.9, metric="coverage", place="graph", doubt=PERHAPS)], [], "warn"),
+    ("perhaps other files are waived", {**WAIVED, **on(unknown_files="fail")}, [cell(baseline=base(), doubt=PERHAPS)], [], "acknowledged"),
+    ("other files", FLOOR, [cell(doubt=OTHER)], [], "error"),
+    ("other files under the mildest policy", {**FLOOR, **on(unknown_files="warn", worker_error="warn")}, [cell(doubt=OTHER)], [], "error"),
+    ("other files that were refused, under the mildest policy", {**FLOOR, **on(unknown_files="warn", worker_error="warn")}, [cell(), ended("failed", "onednn", OTHER)], [], "error"),
+    ("other files, and no rule applies", {}, [cell(doubt=OTHER)], [], "error"),
+    ("other files of the baseline's very output", DROP, [cell(output_digest=DIGEST, baseline=base(output_digest=DIGEST), doubt=OTHER)], [], "error"),
+    ("other files under an accepted figure and a waiver", WAIVED, [cell(baseline=base(), levels=(level(40.0),), doubt=OTHER)], [], "error"),
+    ("other files that the policy leaves out", {**FLOOR, "match": {"engine": "x86"}}, [cell(), cell(engine="onednn", doubt=OTHER)], [], "pass"),
     # missing series
     ("a lane left the job", DROP, [cell(baseline=base())], [lost(None)], "regressed"),
     ("a place left the output", DROP, [cell(baseline=base())], [lost("done")], "regressed"),

@@ -158,6 +158,8 @@ class Worker:
             analysis=held.analysis,
             import_allow=self._settings.import_allow,
             files=self._settings.files,
+            git=held.git,
+            told=held.commit if self._checkout else self._capabilities.commit,
         )
         lease = Lease(self._engine, held, self._stopping)
         try:

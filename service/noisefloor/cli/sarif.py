@@ -33,6 +33,8 @@ RULES = {
     "on.conformance": "The kernel gives what its reference gives, but for a rounding",
     "conformance": "What was found of the kernel is there",
     "on.worker_error": "The cell was measured to its end",
+    "on.unknown_files": "The files are known to be those of the job's commit",
+    "other_files": "The files are those of the job's commit",
     VERDICT_RULE: "The job as a whole passes its policy",
 }
 

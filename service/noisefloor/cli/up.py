@@ -8,6 +8,7 @@ import typer
 import uvicorn
 
 from noisefloor.cli.jobs import follow, print_result
+from noisefloor.cli.offers import Checkout, Commit, command_of, offered
 from noisefloor.cli.options import DEFAULT_PROJECT, Format, client, new_key, read_job, require_torch, settings
 from noisefloor.cli.serve import (
     Database,
@@ -37,6 +38,8 @@ def up(
     host: Host = None,
     port: Port = None,
     slots: Annotated[int | None, typer.Option(help="Shards measured at once.")] = None,
+    commit: Commit = None,
+    checkout: Checkout = None,
     submit: Annotated[str | None, typer.Option(help="Post this job, show its progress and results.")] = None,
     leave: Annotated[
         bool, typer.Option("--exit", help="Stop after --submit, with the verdict's exit code.")
@@ -50,6 +53,8 @@ def up(
     if leave and submit is None:
         raise InvalidRequestError("--exit belongs to --submit: without a job there is nothing to wait for")
     given = settings(database=database, host=host, port=port, slots=slots)
+    command = command_of(checkout, given.slots)
+    offers = offered(commit, command)
     spec = read_job(submit) if submit is not None else None
     observe(given)
     with opened(given) as engine, listen(given) as listener:
@@ -66,7 +71,8 @@ def up(
             dispatch=dispatch,
             news=news,
             settings=given,
-            ask=everything,
+            ask=lambda: everything().replace(**offers),
+            checkout=command,
             stopping=app.state.service.stopping,
         ):
             if submission is not None:

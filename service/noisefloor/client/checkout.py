@@ -4,9 +4,7 @@ The ancestors are those of what is checked out. Of a pull request's merge commit
 base: that is what the change was merged into, and so what its figures are compared with.
 """
 
-import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from pydantic import ValidationError
 from noisefloor.client.pipeline import build
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import MAX_ANCESTORS, Git, JobSpec
+from noisefloor.git import CHANGED, git, repository
 
 SHOWN = 10
 DEEPEN = f"GitHub: fetch-depth: {MAX_ANCESTORS}; GitLab: GIT_DEPTH: {MAX_ANCESTORS}; git fetch --unshallow"
@@ -30,7 +29,7 @@ class Checkout(Value):
 def checkout(folder: Path, environment: Mapping[str, str]) -> Checkout:
     """The facts of the checkout around `folder`; nothing without git, a repository or a commit."""
     try:
-        found = _git(folder, "rev-parse", "--is-shallow-repository")
+        found = git(folder, "rev-parse", "--is-shallow-repository")
     except OSError:
         return Checkout()
     if found.returncode:
@@ -53,18 +52,19 @@ def checkout(folder: Path, environment: Mapping[str, str]) -> Checkout:
         "repository": repository("".join(_lines(folder, "remote", "get-url", "origin"))),
         "branch": built.branch if built else "".join(attached) or None,
         "sha": sha,
+        "merge": head if sha != head else None,
         "committed_at": _lines(folder, "show", "--no-patch", "--format=%cI", head)[0],
         "ancestors": ancestors,
         "tag": next(iter(_lines(folder, "tag", "--points-at", sha, "--sort=-version:refname")), None),
-        "dirty": bool(changed := _lines(folder, "status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(changed := _lines(folder, *CHANGED)),
     }
     try:
-        git = Git.model_validate(facts)
+        said = Git.model_validate(facts)
     except ValidationError as error:  # a clock far off, a name beyond all bounds
         return Checkout(notes=(f"git's facts cannot be sent: {error.errors()[0]['loc'][0]}",))
     notes = []
-    if git.sha != head:
-        notes.append(_merged(git, parents))
+    if said.merge is not None:
+        notes.append(_merged(said, parents))
     if changed:
         notes.append(f"files differ from commit {head[:SHOWN]}: {_few(changed)}")
     if shallow and len(ancestors) < MAX_ANCESTORS:
@@ -72,7 +72,7 @@ def checkout(folder: Path, environment: Mapping[str, str]) -> Checkout:
             f"a shallow clone: {len(ancestors)} ancestors are known, "
             f"and a baseline further back will not be found ({DEEPEN})"
         )
-    return Checkout(git=git, notes=tuple(notes))
+    return Checkout(git=said, notes=tuple(notes))
 
 
 def at_commit(spec: JobSpec, found: Git) -> JobSpec:
@@ -86,23 +86,9 @@ def at_commit(spec: JobSpec, found: Git) -> JobSpec:
     return spec.replace(git=base.replace(**said))
 
 
-def repository(url: str) -> str | None:
-    """The repository of a remote as a host writes it; None for a folder. No user and no password is kept.
-
-    >>> repository("https://ci:secret@gitlab.com/group/sub/repo.git")
-    'group/sub/repo'
-    >>> repository("git@github.com:org/repo.git")
-    'org/repo'
-    """
-    remote = re.fullmatch(
-        r"(?:(?:https?|ssh|git)://[^/]+/|(?:[^@/]+@)?[^:/]{2,}:(?!//))/*(.+?)(?:\.git)?/*", url
-    )
-    return remote[1] if remote else None
-
-
-def _merged(git: Git, parents: Sequence[str]) -> str:
-    base = next((parent for parent in parents if parent != git.sha), "?")
-    reported = (git.sha or "")[:SHOWN]
+def _merged(said: Git, parents: Sequence[str]) -> str:
+    base = next((parent for parent in parents if parent != said.sha), "?")
+    reported = (said.sha or "")[:SHOWN]
     return f"measured merged into {base[:SHOWN]}, and reported as {reported}, the pull request's head"
 
 
@@ -120,17 +106,5 @@ def _parents(folder: Path, sha: str) -> list[str]:
 
 def _lines(folder: Path, *arguments: str) -> list[str]:
     """What git answers; nothing where it refuses."""
-    answer = _git(folder, *arguments)
+    answer = git(folder, *arguments)
     return answer.stdout.splitlines() if answer.returncode == 0 else []
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - no argument comes from outside
-        ["git", *arguments],  # noqa: S607 - the user's git
-        cwd=folder,
-        env={**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )

@@ -84,6 +84,9 @@ class Git(Value):
     ancestors: Annotated[tuple[Sha, ...], Field(max_length=MAX_ANCESTORS)] = Field(
         default=(), description="first parents, newest first, the commit itself left out"
     )
+    merge: Sha | None = Field(
+        default=None, description="the merge of this commit into its base, where that is what is checked out"
+    )
     tag: Text | None = Field(default=None, description="of the release that this commit is")
     dirty: bool = Field(default=False, description="tracked files differed from the commit")
 

@@ -17,6 +17,7 @@ from noisefloor.contract.base import (
 )
 from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import MAX_DB, MAX_FIGURE, Figure, beyond
+from noisefloor.contract.files import Files
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.lane import Lane, Threads
 from noisefloor.contract.layers import LayerReport, Sensitivity
@@ -215,6 +216,9 @@ class CellResult(Value):
     layers: tuple[LayerReport, ...] = ()
     sensitivity: Sensitivity | None = None
     conformance: Conformance | None = Field(default=None, description="of an operator")
+    files: Files | None = Field(
+        default=None, description="of a subject of the worker's own files, where the job names a commit"
+    )
 
     @model_validator(mode="after")
     def _has_ended(self) -> Self:

@@ -117,6 +117,7 @@ class On(Value):
     worker_error: Consequence = "error"
     conformance: Consequence = "fail"
     environment_changed: EnvironmentConsequence = "attribute"
+    unknown_files: Consequence = "warn"
 
 
 class Override(Value):

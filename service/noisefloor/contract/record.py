@@ -17,6 +17,7 @@ from noisefloor.contract.base import (
     Value,
 )
 from noisefloor.contract.figure import MAX_DB, MAX_FIGURE, beyond
+from noisefloor.contract.files import Files
 from noisefloor.contract.job import Git, JobStatus
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Environment, Measurement
@@ -49,6 +50,7 @@ class CellRecord(Value):
     lane: Lane
     executed_engine: Text | None = None
     inputs_digest: Digest | None = None
+    files: Files | None = None
     duration_s: float | None = None
 
 

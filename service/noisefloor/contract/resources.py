@@ -9,6 +9,7 @@ from noisefloor.contract.budget import Budget
 from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.conformance import Verdict as KernelVerdict
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.files import Files
 from noisefloor.contract.gate import JobPolicy
 from noisefloor.contract.job import CellStatus, Git, JobSpec, JobStatus
 from noisefloor.contract.lane import Lane
@@ -104,6 +105,9 @@ class CellView(Value):
     traceback: LongText | None = None
     executed_engine: Text | None = None
     environment: Digest | None = None
+    files: Files | None = Field(
+        default=None, description="of a subject of the worker's own files, where the job names a commit"
+    )
     inputs_digest: Digest | None = None
     duration_s: float | None = None
     finding: Finding | None = Field(default=None, description="of a cell that gave no measurement")

@@ -252,10 +252,14 @@ class Subject(Value):
     @property
     def is_of_a_commit(self) -> bool:
         """Whether a commit can change what it measures: a model of the zoo comes with the environment."""
+        return self.import_ is not None or bool(self.unpinned)
+
+    @property
+    def unpinned(self) -> tuple["Weights | Inputs", ...]:
+        """Its files without their `sha256`: a worker takes what it has under their names."""
         data = self.data
         files = (self.weights, *((data.calibration, data.evaluation) if data is not None else ()))
-        unpinned = any(f is not None and f.safetensors is not None and f.sha256 is None for f in files)
-        return self.import_ is not None or unpinned
+        return tuple(f for f in files if f is not None and f.safetensors is not None and f.sha256 is None)
 
     @property
     def batch(self) -> int:

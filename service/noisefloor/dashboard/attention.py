@@ -15,8 +15,8 @@ from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Absence, Finding, Verdict
 from noisefloor.dashboard.earlier import Earlier, document, earlier, layers
 from noisefloor.dashboard.repro import Repro, repro
-from noisefloor.gate.bisect import label_of
 from noisefloor.gate.culprit import culprit
+from noisefloor.gate.steps import label_of
 from noisefloor.store import absences, bisections, cells, tables
 from noisefloor.workflow.attribute import attributions_of
 from noisefloor.workflow.bisections import view

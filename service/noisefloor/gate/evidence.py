@@ -11,6 +11,7 @@ from noisefloor.contract.match import Where
 from noisefloor.contract.measurement import OUTPUT, SQNR, Measurement, Metric
 from noisefloor.contract.scheme import Edge, Scheme
 from noisefloor.contract.verdict import Acknowledgement, Baseline
+from noisefloor.gate.files import Doubt
 
 HALF_OF_THE_NOISE_DB = 3.0
 
@@ -61,6 +62,7 @@ class CellEvidence(Value):
     edges: tuple[Edge, ...] = ()
     status: CellStatus
     reason: str | None = None
+    doubt: Doubt | None = None  # that it was measured from the files of the job's commit
     measurements: tuple[Evidence, ...] = ()
 
     def at(self, evidence: Evidence) -> Where:
@@ -82,7 +84,12 @@ class AbsentSeries(Value):
 
 
 def cell_evidence(
-    cell: plan.Cell, *, status: CellStatus, reason: str | None, measurements: Iterable[Evidence] = ()
+    cell: plan.Cell,
+    *,
+    status: CellStatus,
+    reason: str | None,
+    doubt: Doubt | None,
+    measurements: Iterable[Evidence] = (),
 ) -> CellEvidence:
     """The evidence of a planned cell."""
     return CellEvidence(
@@ -92,6 +99,7 @@ def cell_evidence(
         edges=cell.scheme.edges,
         status=status,
         reason=reason,
+        doubt=doubt,
         measurements=tuple(measurements),
     )
 

@@ -18,7 +18,9 @@ from noisefloor.gate.creep import creep
 from noisefloor.gate.evidence import AbsentSeries, CellEvidence, Evidence
 
 # What these say holds nothing against a rule: a job of which nothing else is said was not judged.
-NO_JUDGEMENT = frozenset({"on.nonfinite", "mismatch", "zero_output", "no_peers"})
+NO_JUDGEMENT = frozenset(
+    {"on.nonfinite", "mismatch", "zero_output", "no_peers", "on.unknown_files", "other_files"}
+)
 
 
 class CellFindings(Value):
@@ -69,7 +71,7 @@ def judge(
             found = _findings(policy, cell, evidence, peers)
             judged = judged or any(f.rule not in NO_JUDGEMENT for f in found)
             of_measurements.append(_gravest(policy, cell.at(evidence), evidence, found, today))
-        of_cell = judge_cell(policy, cell.status, cell.reason) if _in_scope(policy, cell) else None
+        of_cell = _judge_cell(policy, cell) if _in_scope(policy, cell) else None
         if of_cell is not None:
             of_cell = by_waivers(of_cell, cell.where, policy.waivers, today)
         findings.append(CellFindings(cell=of_cell, measurements=tuple(of_measurements)))
@@ -107,6 +109,13 @@ def judge_cell(policy: Policy, status: CellStatus, reason: str | None) -> Findin
     verdict = consequence.led_to(policy.on, outcome) or Verdict.ERROR
     message = f"{status.value}: {reason}" if reason else status.value
     return Finding(verdict=verdict, rule=f"on.{outcome}", message=message)
+
+
+def _judge_cell(policy: Policy, cell: CellEvidence) -> Finding | None:
+    """Of a cell that was refused for its files, that outweighs how it ended."""
+    found = judge_cell(policy, cell.status, cell.reason)
+    certain = cell.doubt is not None and cell.doubt.certain
+    return rules.files(policy, cell.doubt) if certain and found is not None else found
 
 
 def judge_absent(policy: Policy, series: AbsentSeries, today: date) -> Finding:
@@ -187,7 +196,8 @@ def _findings(policy: Policy, cell: CellEvidence, evidence: Evidence, peers: Pee
         of_fault = consequence.led_to(policy.on, "conformance") or Verdict.ERROR
         return [judge_conformance(of_fault, evidence.conformance)]
     if evidence.metric != SQNR:
-        found = [rules.coverage(of, evidence)]
+        covered = rules.coverage(of, evidence)
+        found = [covered, rules.files(policy, cell.doubt) if covered is not None else None]
     else:
         found = [
             rules.outcome(policy, evidence),
@@ -196,6 +206,7 @@ def _findings(policy: Policy, cell: CellEvidence, evidence: Evidence, peers: Pee
             creep(policy, of.creep_db, evidence),
             peers.agreement(of.agree_within_db, Member(cell=cell, evidence=evidence)),
             rules.environment(policy, evidence),
+            rules.files(policy, cell.doubt),
         ]
     return [finding for finding in found if finding is not None]
 

@@ -10,6 +10,7 @@ from noisefloor.contract.policy import Policy, Rules
 from noisefloor.contract.verdict import Baseline, Finding, Verdict
 from noisefloor.gate import consequence
 from noisefloor.gate.evidence import Evidence
+from noisefloor.gate.files import Doubt
 
 ROUNDING_DB = 1e-9  # 40.1 - 39.6 is not quite 0.5 in binary
 
@@ -77,6 +78,15 @@ def environment(policy: Policy, evidence: Evidence) -> Finding | None:
     message = "measured in another environment than the baseline"
     tolerance_db = 0.0 if evidence.figure.value is not None else None
     return _finding(verdict, "on.environment_changed", message, tolerance_db=tolerance_db)
+
+
+def files(policy: Policy, doubt: Doubt | None) -> Finding | None:
+    """That a result is another commit's under every policy; `on.unknown_files` where it may be."""
+    if doubt is None:
+        return None
+    if doubt.certain:
+        return _finding(Verdict.ERROR, "other_files", doubt.message)
+    return _finding(consequence.led_to(policy.on, "unknown_files"), "on.unknown_files", doubt.message)
 
 
 def coverage(rules: Rules, evidence: Evidence) -> Finding | None:

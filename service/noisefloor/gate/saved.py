@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 from noisefloor import plan
+from noisefloor.contract.job import Git
 from noisefloor.contract.measurement import SQNR, WRONG_CASES
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import ACCEPTED, Absence, Baseline
 from noisefloor.gate.evidence import AbsentSeries, CellEvidence, cell_evidence, evidence, where
+from noisefloor.gate.files import doubt
 from noisefloor.gate.judge import CellFindings, judge
 
 # Threads are no part of a series, so that two cells of a job may share one.
@@ -25,7 +27,7 @@ def judged(report: Report, saved: Report | None = None, *, today: date) -> Repor
     absent = list(_missing(report, saved, baselines)) if saved is not None else []
     judgement = judge(
         report.policy,
-        [_evidence(cell, baselines) for cell in report.cells],
+        [_evidence(cell, report.git, baselines) for cell in report.cells],
         today=today,
         absent=absent,
     )
@@ -76,13 +78,19 @@ def _baselines(saved: Report) -> Iterator[tuple[Line, Baseline]]:
             )
 
 
-def _evidence(cell: CellView, baselines: Mapping[Line, Baseline]) -> CellEvidence:
+def _evidence(cell: CellView, git: Git, baselines: Mapping[Line, Baseline]) -> CellEvidence:
     threads = cell.lane.threads
     measured = (
         evidence(m, cell.scheme, cell.conformance).replace(baseline=baselines.get((m.series, threads)))
         for m in cell.measurements
     )
-    return cell_evidence(_planned(cell), status=cell.status, reason=cell.reason, measurements=measured)
+    return cell_evidence(
+        _planned(cell),
+        status=cell.status,
+        reason=cell.reason,
+        doubt=doubt(git, cell.subject, cell.files),
+        measurements=measured,
+    )
 
 
 def _with_findings(cell: CellView, found: CellFindings) -> CellView:

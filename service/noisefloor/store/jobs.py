@@ -8,7 +8,7 @@ from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.analysis import Analysis
-from noisefloor.contract.job import JobStatus, Limits
+from noisefloor.contract.job import Git, JobStatus, Limits
 from noisefloor.store.tables import Cell, IdempotencyKey, Job, Project
 from noisefloor.store.upsert import insert_missing
 
@@ -106,7 +106,7 @@ def lock(session: Session, job_id: str) -> Job:
 class Conditions:
     """What holds for all cells of a job."""
 
-    sha: str | None
+    git: Git
     limits: Limits
     analysis: Analysis
     cancel_requested: bool
@@ -114,10 +114,10 @@ class Conditions:
 
 def conditions(session: Session, job_id: str) -> Conditions:
     """The commit and the limits of the job's cells, how closely they are looked at, and whether at all."""
-    columns = (Job.sha, Job.spec["limits"], Job.spec["analysis"], Job.cancel_requested)
-    sha, limits, analysis, cancel_requested = session.execute(select(*columns).where(Job.id == job_id)).one()
+    columns = (Job.git, Job.spec["limits"], Job.spec["analysis"], Job.cancel_requested)
+    git, limits, analysis, cancel_requested = session.execute(select(*columns).where(Job.id == job_id)).one()
     return Conditions(
-        sha=sha,
+        git=Git.model_validate(git),
         limits=Limits.model_validate(limits),
         # jobs that were posted before there was a choice have none
         analysis=Analysis.model_validate(analysis or {}),

@@ -236,6 +236,9 @@ class Cell(Base):
     executed_engine: Mapped[str | None] = mapped_column(Word)
     inputs_digest: Mapped[str | None] = mapped_column(Key)
     environment_key: Mapped[str | None] = mapped_column(ForeignKey("environments.key"))
+    files: Mapped[dict[str, Any] | None] = mapped_column(
+        Document, doc="of which commit a subject's own files were; else none"
+    )
     attempt: Mapped[int | None] = mapped_column(
         doc="fencing token of the attempt that ended it, or began with it"
     )

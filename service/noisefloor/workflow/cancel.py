@@ -55,6 +55,7 @@ def retry(session: Session, job: Job, settings: Settings, dispatch: Dispatch) ->
     for cell in failed:
         cell.status = CellStatus.QUEUED
         cell.reason = cell.traceback = cell.executed_engine = cell.attempt = cell.duration_s = None
+        cell.files = None
     ids = {cell.shard_id for cell in failed}
     shards.queue_again(session, ids)
     cells.forget_findings(session, job.id)

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.conformance import Conformance
 from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.contract.files import Files
 from noisefloor.contract.gate import JobPolicy
-from noisefloor.contract.job import CellStatus
+from noisefloor.contract.job import CellStatus, Git
 from noisefloor.contract.match import Where
 from noisefloor.contract.measurement import SQNR
 from noisefloor.contract.policy import Policy
@@ -26,6 +27,7 @@ from noisefloor.gate.evidence import (
     floor_db,
     where,
 )
+from noisefloor.gate.files import doubt
 from noisefloor.gate.judge import Judgement, judge
 from noisefloor.store import cells, conformance, measurements, tables
 from noisefloor.workflow import expected
@@ -66,7 +68,8 @@ def evaluate(session: Session, job: tables.Job, policy: Policy, today: date) -> 
     """Judge what a job measured."""
     measured = measured_cells(session, job.id)
     history = _history(session, job, policy, measured, today)
-    evidence = [_cell_evidence(cell, history) for cell in measured]
+    git = Git.model_validate(job.git)
+    evidence = [_cell_evidence(cell, git, history) for cell in measured]
     judgement = judge(policy, evidence, today=today, absent=history.absent)
     return Evaluation(
         judgement=judgement,
@@ -116,6 +119,11 @@ def planned_cell(row: tables.Cell) -> plan.Cell:
 def figure_of(measurement: tables.Measurement) -> Figure:
     """The typed figure that a row keeps in two columns."""
     return Figure(value=measurement.value, kind=FigureKind(measurement.kind))
+
+
+def files_of(row: tables.Cell) -> Files | None:
+    """Of which commit the files were, where the cell was measured from some and its worker said it."""
+    return Files.model_validate(row.files) if row.files is not None else None
 
 
 def zero_output(measurement: tables.Measurement) -> bool:
@@ -192,11 +200,12 @@ def _digests(measured: Sequence[Measured]) -> dict[str, Collection[str]]:
     return {key: frozenset(found) for key, found in digests.items()}
 
 
-def _cell_evidence(cell: Measured, history: History) -> CellEvidence:
+def _cell_evidence(cell: Measured, git: Git, history: History) -> CellEvidence:
     return cell_evidence(
         cell.plan,
         status=CellStatus(cell.row.status),
         reason=cell.row.reason,
+        doubt=doubt(git, cell.plan.subject, files_of(cell.row)),
         measurements=[_evidence(cell, measurement, history) for measurement in cell.measurements],
     )
 

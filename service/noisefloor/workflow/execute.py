@@ -4,7 +4,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import Value
-from noisefloor.contract.job import CellStatus, Limits
+from noisefloor.contract.job import CellStatus, Git, Limits
 from noisefloor.contract.lane import Isa
 from noisefloor.contract.measurement import CellTask
 from noisefloor.contract.subject import Subject
@@ -20,7 +20,7 @@ PROGRESS_LENGTH = 200
 class Claim(Value):
     """A shard in a worker's hands. `attempt` is the fencing token of everything it reports.
 
-    `commit`: the one whose files the subject is of, if a job names it and the subject is of files.
+    `git`: of the commit whose files the subject is of, if a job names it and the subject is of files.
     `tries` above one says that the worker before lost its lease.
     """
 
@@ -31,12 +31,17 @@ class Claim(Value):
     isa: Isa
     threads: int
     torch: str | None = None
-    commit: str | None = None
+    git: Git = Git()
     subject: Subject
     cells: tuple[CellTask, ...]
     limits: Limits
     analysis: Analysis
     lease_s: float = shards.LEASE_S
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that it is to be measured from, if any."""
+        return self.git.sha
 
 
 def claim(
@@ -73,7 +78,7 @@ def _claim(
             "isa": shard.isa,
             "threads": shard.threads,
             "torch": shard.torch,
-            "commit": shard.wants_commit or (conditions.sha if subject.is_of_a_commit else None),
+            "git": _git(shard, conditions, subject),
             "subject": subject,
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in mine],
             "limits": conditions.limits,
@@ -81,6 +86,12 @@ def _claim(
             "lease_s": lease_s,
         }
     )
+
+
+def _git(shard: Shard, conditions: jobs.Conditions, subject: Subject) -> Git:
+    if shard.wants_commit is not None:
+        return Git(repository=conditions.git.repository, sha=shard.wants_commit)
+    return conditions.git if subject.is_of_a_commit else Git()
 
 
 def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:

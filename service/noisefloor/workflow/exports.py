@@ -91,6 +91,7 @@ def _record(project: str, one: Whole) -> Record:
                 "lane": cell.lane,
                 "executed_engine": cell.executed_engine,
                 "inputs_digest": cell.inputs_digest,
+                "files": cell.files,
                 "duration_s": cell.duration_s,
             },
             "environment": one.environment,

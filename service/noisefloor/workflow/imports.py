@@ -176,6 +176,7 @@ def _cell(project: str, row: Record, environment: str | None) -> dict[str, Any]:
         "status": CellStatus.DONE,
         "executed_engine": cell.executed_engine,
         "inputs_digest": cell.inputs_digest,
+        "files": cell.files.model_dump(mode="json") if cell.files is not None else None,
         "environment_key": environment,
         "duration_s": cell.duration_s,
     }

@@ -49,6 +49,7 @@ def write(session: Session, project: str, cell: tables.Cell, result: CellResult)
     cell.traceback = result.traceback
     cell.executed_engine = result.executed_engine
     cell.inputs_digest = result.inputs_digest
+    cell.files = result.files.model_dump(mode="json") if result.files is not None else None
     cell.duration_s = result.duration_s
     _add_measurements(session, project, cell, result)
     if result.layers or result.sensitivity is not None:

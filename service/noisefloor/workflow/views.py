@@ -34,7 +34,7 @@ from noisefloor.store import (
     workers,
 )
 from noisefloor.store.conformance import Found
-from noisefloor.workflow.evaluate import figure_of, planned_cell, policy_of, zero_output
+from noisefloor.workflow.evaluate import figure_of, files_of, planned_cell, policy_of, zero_output
 from noisefloor.workflow.waiting import waiting_for
 
 RESULTS_SHOWN = 500
@@ -101,6 +101,7 @@ def cell_views(session: Session, job: tables.Job, rows: Sequence[tables.Cell]) -
                 traceback=row.traceback,
                 executed_engine=row.executed_engine,
                 environment=row.environment_key,
+                files=files_of(row),
                 inputs_digest=row.inputs_digest,
                 duration_s=row.duration_s,
                 finding=_finding(found.get(row.id)),

@@ -24,7 +24,7 @@ from noisefloor.cli.options import (
     require_torch,
 )
 from noisefloor.contract.bisection import Bisection, BisectionSpec, Over
-from noisefloor.contract.job import PRIORITIES, JobSpec
+from noisefloor.contract.job import PRIORITIES, Git, JobSpec
 from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import Measured, Search, called
 from noisefloor.gate.steps import NO_LAYERS, at_step, layer_names, over_layers, told, without_layers
@@ -151,7 +151,8 @@ def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None) -> P
 
     def measure(search: Search, at: int) -> Measured:
         prepare(command, search.names[at])
-        return told(measured(spec).cells, "commits")
+        # a commit that the file names is not the one that is checked out now
+        return told(measured(spec.replace(git=Git())).cells, "commits")
 
     titles = {sha: git("show", "--no-patch", "--format=%s", sha).strip()[:200] for sha in line}
     return Prepared(search=Search(over="commits", names=tuple(line), titles=titles), measure=measure)

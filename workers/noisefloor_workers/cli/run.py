@@ -121,6 +121,7 @@ def measure(spec: JobSpec, given: Settings) -> dict[int, CellResult]:
                 analysis=spec.analysis,
                 import_allow=given.import_allow,
                 files=given.files,
+                git=spec.git,
             )
             for result in runners.take(shard.isa, shard.threads).run(task, show):
                 results[int(result.cell)] = result
@@ -157,7 +158,7 @@ def _inline(spec: JobSpec) -> Policy:
 def _view(spec: JobSpec, project: str, cell: plan.Cell, result: CellResult) -> CellView:
     shared = {
         *("status", "reason", "traceback", "executed_engine", "inputs_digest", "duration_s"),
-        "conformance",
+        *("conformance", "files"),
     }
     return CellView(
         id=str(cell.ordinal),

@@ -1,20 +1,17 @@
 """worker: measure for a service on another machine, over its PostgreSQL."""
 
-import os
-import shlex
 import signal
 import time
 from contextlib import nullcontext
 from typing import Annotated
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
 from noisefloor.api.app import create_worker_app
+from noisefloor.cli.offers import Checkout, Commit, command_of, offered
 from noisefloor.cli.options import require_torch, settings
 from noisefloor.cli.serve import Database, address, dispatch_for, listen, observe, server, tell
 from noisefloor.cli.stopping import on_stop
-from noisefloor.contract.job import Sha
 from noisefloor.contract.worker import Capabilities
 from noisefloor.errors import InvalidRequestError, SettingsError, UnavailableError
 from noisefloor.store import clock, schema
@@ -38,13 +35,8 @@ def worker(
         list[str] | None,
         typer.Option(help="Take lanes under this cap alone; repeatable. Default: all it has."),
     ] = None,
-    commit: Annotated[
-        str | None, typer.Option(help="The whole sha of the commit that the files here are of.")
-    ] = None,
-    checkout: Annotated[
-        str | None,
-        typer.Option(help="A command that checks a commit out here; {sha} stands for it. One slot only."),
-    ] = None,
+    commit: Commit = None,
+    checkout: Checkout = None,
     metrics_port: Annotated[
         int | None,
         typer.Option(
@@ -66,8 +58,8 @@ def worker(
         raise SettingsError(
             "a SQLite file is for one process: `noisefloor up` measures there; give postgresql://…"
         )
-    command = _command(checkout, given.slots)
-    offers = {"commit": _commit(commit), "checks_out": bool(command)}
+    command = command_of(checkout, given.slots)
+    offers = offered(commit, command)
     tables = open_engine(given.database)
     dispatch = dispatch_for(tables)
     app = create_worker_app(settings=given, engine=tables, dispatch=dispatch)
@@ -101,31 +93,6 @@ def worker(
             time.sleep(POLL_S)
         stopping.set()
     traces.finish()
-
-
-def _commit(sha: str | None) -> str | None:
-    try:
-        return TypeAdapter(Sha | None).validate_python(sha)
-    except ValidationError:
-        raise InvalidRequestError(f"commit = {sha!r}: give a sha, 7 to 64 hexadecimal digits") from None
-
-
-def _command(checkout: str | None, slots: int) -> list[str]:
-    if checkout is None:
-        return []
-    try:
-        command = shlex.split(checkout)
-    except ValueError as error:
-        raise InvalidRequestError(f"checkout = {checkout!r}: {error}") from None
-    if not command:
-        raise InvalidRequestError("checkout = '': give a command, such as 'git -C /src checkout -q {sha}'")
-    if slots > 1:
-        raise InvalidRequestError(
-            f"slots = {slots}: with --checkout accepted: 1, since one commit is checked out"
-        )
-    # bytecode is told apart by seconds and sizes: that of one commit would pass for another's
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    return command
 
 
 def _say_if_clock_is_off(off_s: float) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from noisefloor.contract.analysis import Analysis
 from noisefloor.contract.base import LongText, Text, Value
-from noisefloor.contract.job import Limits
+from noisefloor.contract.job import Git, Limits, Sha
 from noisefloor.contract.lane import Device, Isa, Threads
 from noisefloor.contract.measurement import CellResult, CellTask
 from noisefloor.contract.subject import Subject
@@ -28,6 +28,10 @@ class ShardTask(Value):
     analysis: Analysis = Analysis()
     import_allow: tuple[Text, ...] = ()
     files: Path | None = None
+    git: Git = Field(
+        default=Git(), description="of the commit whose files the subject is of, if a job names it"
+    )
+    told: Sha | None = Field(default=None, description="the commit that the worker was told its files are of")
     isa: Isa = "native"
     threads: Threads = 1
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 
+from noisefloor.contract.files import Files
 from noisefloor.contract.measurement import CellResult, CellTask, Environment
+from noisefloor.gate.files import doubt
 from noisefloor_workers.flows.protocol import Unsupported
 from noisefloor_workers.lanes.device import hold
 from noisefloor_workers.lanes.environment import environment
@@ -22,7 +24,9 @@ from noisefloor_workers.runner.messages import (
     SubjectStarted,
 )
 from noisefloor_workers.runner.outcome import ended_by
-from noisefloor_workers.subjects.load import load
+from noisefloor_workers.subjects.errors import OtherFilesError
+from noisefloor_workers.subjects.load import LoadedSubject, load
+from noisefloor_workers.subjects.origin import origin
 
 Measure = Callable[[CellTask], CellResult]
 
@@ -49,10 +53,25 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
         yield from _each(task, task.cells, measure)
         return
     yield Step(text=f"loading {task.subject.label}")
+    loaded: LoadedSubject | BaseException
     try:
-        subject = load(task.subject, task.import_allow, task.files).on(task.device)
+        loaded = load(task.subject, task.import_allow, task.files).on(task.device)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
-        yield from _all_end(task, error, started_s)
+        loaded = error
+    files = origin(task.subject, task.git, task.files, task.told)
+    against = doubt(task.git, task.subject, files)
+    if against is not None and against.certain:
+        loaded = OtherFilesError(against.message)
+    for event in _measure(task, loaded, started_s):
+        yield _with_files(event, files) if isinstance(event, CellFinished) else event
+
+
+def _measure(
+    task: ShardTask, subject: LoadedSubject | BaseException, started_s: float
+) -> Iterator[ChildEvent]:
+    """Every cell of a model, or of none the reason."""
+    if isinstance(subject, BaseException):
+        yield from _all_end(task, subject, started_s)
         return
     yield Step(text=f"running {task.subject.label} in float32")
     try:
@@ -64,6 +83,10 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
         in_walking_order(task.cells), key=lambda cell: cell.scheme.quantization
     ):
         yield from _each(task, cells, partial(bench.measure, calibration=bench.calibration(quantization)))
+
+
+def _with_files(event: CellFinished, files: Files | None) -> CellFinished:
+    return event.replace(result=event.result.replace(files=files))
 
 
 def _each(task: ShardTask, cells: Iterable[CellTask], measure: Measure) -> Iterator[ChildEvent]:

@@ -19,6 +19,10 @@ class FileRefusedError(SubjectError):
     """A file of tensors is not there, not below the folder, not what its digest says, or not readable."""
 
 
+class OtherFilesError(SubjectError):
+    """The worker's own files are of another commit than the job's: no figure of them is that commit's."""
+
+
 def require_module(source: str, model: object) -> nn.Module:
     """What a source returned, if it is a model."""
     if not isinstance(model, nn.Module):

@@ -30,7 +30,7 @@ def read(source: Inputs | Weights, folder: Path | None) -> TensorFile:
     large ends as a failed allocation under the process's limit.
     """
     name = source.safetensors or ""
-    path = _below(folder, name)
+    path = below(folder, name)
     try:
         before = _version(path)
         with path.open("rb") as file:
@@ -85,7 +85,7 @@ def _input(place: str, tensor: torch.Tensor, source: Inputs, stage: Stage) -> to
     return tensor
 
 
-def _below(folder: Path | None, name: str) -> Path:
+def below(folder: Path | None, name: str) -> Path:
     """The regular file of this name, after links are followed, if it lies below the folder."""
     if folder is None:
         raise FileRefusedError(f"{name} is a file, and {SETTING} names no folder for files")
