@@ -15,6 +15,7 @@ from noisefloor.cli.options import (
     Token,
     Url,
     client,
+    job_of,
     require_torch,
 )
 from noisefloor.client import Client
@@ -53,7 +54,7 @@ def attribute(
     """
     require_torch()
     with client(url, project, token) as service:
-        job = service.job(job_id)
+        job = service.job(job_of(service, job_id))
         cells = {cell.id: cell for cell in service.cells(job_id)}
         for sha, wanted in _missing(service.attribution(job_id), cells).items():
             say.print(f"measuring {sha[:SHORT_SHA]}: {len(wanted)} cells")
