@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -28,7 +28,12 @@ def invalid_request(
     """One problem that names every refused field. `strip` drops a leading part of the address ("body")."""
     found = _without_echoes(list(errors))
     fields = [_field_error(error, strip) for error in found]
-    return InvalidRequestError("; ".join(f"{f.field}: {f.message}" for f in fields[:3]), fields)
+    return InvalidRequestError(summary(fields), fields)
+
+
+def summary(fields: Sequence[FieldError]) -> str:
+    """The first refused fields in a sentence, which is a problem's detail."""
+    return "; ".join(f"{f.field}: {f.message}" for f in fields[:3])
 
 
 def _without_echoes(errors: list[Any]) -> list[Any]:

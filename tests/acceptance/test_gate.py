@@ -123,7 +123,7 @@ def test_what_is_told_is_utf_8_whatever_the_terminals_encoding_is(saved: Path) -
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing.json"], "cannot be read"),
+        (["nothing.json"], "is no job id, and there is no such file"),
         (["{empty}"], "(whole)"),
         (["{text}"], "not YAML or JSON"),
         (["{job}"], "unknown key"),

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from noisefloor import errors
 from noisefloor.cli.main import app
+from noisefloor.cli.options import DEFAULT_PROJECT
 from noisefloor.client import Client, RefusedError
 
 README = (ROOT / "README.md").read_text()
@@ -45,6 +46,17 @@ def test_the_verbs_that_the_readme_names_exist() -> None:
     verbs = set(re.findall(r"^noisefloor ([a-z]+)", README, re.MULTILINE))
     assert verbs
     assert verbs <= set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def test_examples_over_http_are_of_the_project_that_the_command_line_takes() -> None:
+    documents = [README, *(path.read_text() for path in (ROOT / "docs").glob("*.md"))]
+    named = {name for text in documents for name in re.findall(r"/projects/([a-z0-9-]+)", text)}
+    assert named == {DEFAULT_PROJECT}
+
+
+def test_the_settings_of_the_command_line_are_in_the_readme() -> None:
+    for name in ("NOISEFLOOR_URL", "NOISEFLOOR_PROJECT", "NOISEFLOOR_TOKEN"):
+        assert re.search(rf"^\| `{name}` \|", README, re.MULTILINE), name
 
 
 CLIENT = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "client.md").read_text(), re.DOTALL)

@@ -60,7 +60,7 @@ def test_a_result_that_was_accepted_can_be_pinned(api: httpx.Client, lost: dict[
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nonsense", "--reason", "x"], "sha: String should match"),
+        (["nonsense", "--reason", "x"], "'nonsense' is no job id, no commit sha, and no name"),
         (["a" * 40, "--reason", ""], "reason: String should have at least 1 character"),
         (["a" * 40, "--reason", "x", "--match", "engine"], "give axis=pattern"),
         (["a" * 40, "--reason", "x", "--match", "engines=x86"], "did you mean 'engine'"),

@@ -48,5 +48,5 @@ def test_each_command_that_needs_the_token_says_so(
             run()
         sentence = told.getvalue().strip()
         assert ended.value.code == 2, command
-        assert said in sentence, command
+        assert f"{said}: give --token, or set NOISEFLOOR_TOKEN" in sentence, command
         assert sentence.count("\n") == 0, command

@@ -9,7 +9,7 @@ import pytest
 from tests.repositories import Repository, run
 from tests.samples import spec
 
-from noisefloor.client.checkout import at_commit, checkout
+from noisefloor.client.checkout import at_commit, checkout, commit_of
 from noisefloor.contract.job import Git
 from noisefloor.git import repository
 
@@ -86,6 +86,13 @@ def test_a_rebase_leaves_no_trace_of_the_commits_it_replaced(origin: Repository)
 def test_a_detached_head_has_no_branch_where_no_host_names_one(origin: Repository) -> None:
     origin.git("checkout", "--quiet", "--detach")
     assert checkout(origin.folder, NOWHERE).git.branch is None
+
+
+def test_a_commit_is_named_as_git_names_it(origin: Repository) -> None:
+    origin.git("tag", "--annotate", "--message", "x", "v1")
+    head, parent = origin.git("rev-list", "--max-count=2", "HEAD").split()
+    names = ("main", "v1", "HEAD", "HEAD~1", head[:6], "topic", "--all", "a\0b", "")
+    assert [commit_of(origin.folder, name) for name in names] == [head, head, head, parent, head, *[None] * 4]
 
 
 def test_a_shallow_clone_is_said_and_knows_the_parent_that_was_not_fetched(

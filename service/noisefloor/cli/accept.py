@@ -1,6 +1,5 @@
 """accept: let a regression through, for a reason; or pin a result as the baseline."""
 
-import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Annotated
@@ -11,21 +10,21 @@ from pydantic import ValidationError
 from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
+    JOB_ID,
     Format,
     FormatOption,
     Project,
     Token,
     Url,
     client,
+    sha_of,
 )
 from noisefloor.cli.report import print_json
 from noisefloor.contract.gate import BaselineRequest, BaselineView
 from noisefloor.errors import InvalidRequestError
 from noisefloor.problems import invalid_request
 
-JOB_ID = re.compile(r"[0-9a-f]{26}")
-
-Target = Annotated[str, typer.Argument(help="A job's id, or a commit's full sha: all its settled jobs.")]
+Target = Annotated[str, typer.Argument(help="A job's id, or a commit: all its settled jobs.")]
 Reason = Annotated[str, typer.Option(help="Why; shown wherever it takes effect.")]
 By = Annotated[str | None, typer.Option(envvar=["NOISEFLOOR_BY", "USER"], help="Who accepts.")]
 Until = Annotated[str | None, typer.Option(help="Last day on which it counts, YYYY-MM-DD in UTC.")]
@@ -49,10 +48,10 @@ def accept(
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Accept what a job or a commit lost: its regressions are acknowledged, and later ones down to there."""
-    where = "job" if JOB_ID.fullmatch(target) else "sha"
+    named = {"job": target} if JOB_ID.fullmatch(target) else {"sha": sha_of(target, beside="no job id, ")}
     document = {
         "kind": "pin" if pin else "accept",
-        where: target,
+        **named,
         "match": _match(match or ()),
         "reason": reason,
         "by": by,

@@ -14,6 +14,7 @@ from noisefloor.cli.options import (
     Token,
     Url,
     client,
+    sha_of,
 )
 from noisefloor.cli.report import print_json
 from noisefloor.errors import InvalidRequestError
@@ -23,7 +24,7 @@ Filter = typer.Option(rich_help_panel="Filters")
 
 def compare(
     commits: Annotated[
-        str, typer.Argument(metavar="BASE...HEAD", help="Two shas, at least 7 characters each.")
+        str, typer.Argument(metavar="BASE...HEAD", help="Two shas, or names in this checkout.")
     ],
     subject: Annotated[str | None, Filter] = None,
     scheme: Annotated[str | None, Filter] = None,
@@ -50,7 +51,7 @@ def compare(
     }
     with client(url, project, token) as service:
         found = service.compare(
-            base, head, {name: value for name, value in given.items() if value is not None}
+            sha_of(base), sha_of(head), {name: value for name, value in given.items() if value is not None}
         )
     if format is Format.JSON:
         print_json(found)

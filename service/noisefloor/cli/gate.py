@@ -1,7 +1,6 @@
 """gate: the verdict as an exit code."""
 
-import contextlib
-import re
+import os
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -11,15 +10,13 @@ import typer
 
 from noisefloor.cli.jobs import follow, report_of
 from noisefloor.cli.junit import junit
-from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Project, Token, Url, client, read
+from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Project, Token, Url, client, job_of, read
 from noisefloor.cli.report import print_verdict
 from noisefloor.cli.sarif import sarif
 from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError
 from noisefloor.gate.saved import judged
 from noisefloor.gate.summary import markdown, summary
-
-JOB_ID = re.compile("[0-9a-f]{26,32}")
 
 
 class GateFormat(StrEnum):
@@ -71,8 +68,12 @@ def gate(
             path.write_text(_document(report, saved, into, location), encoding="utf-8")
         except OSError as error:
             raise InvalidRequestError(f"{path} cannot be written: {error.strerror}") from None
-    with contextlib.suppress(OSError):  # a full disk or a closed pipe is not a verdict
+    try:
         _print(report, saved, format, location)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass  # a full disk is not a verdict
     raise typer.Exit(report.verdict.exit_code)
 
 
@@ -84,10 +85,11 @@ def _file(given: str) -> tuple[GateFormat, Path]:
 
 
 def _report(target: str, url: str, project: str, token: str | None) -> Report:
-    if JOB_ID.fullmatch(target) is None or Path(target).exists():
+    if target == "-" or os.path.exists(target):  # noqa: PTH110 - a name too long for a path is no file
         return read(target, Report)
     with client(url, project, token) as service:
-        return report_of(service, follow(service, target))
+        job_id = job_of(service, target, beside=", and there is no such file")
+        return report_of(service, follow(service, job_id))
 
 
 def _against(report: Report, saved: Report) -> Report:

@@ -19,6 +19,7 @@ from noisefloor.cli.options import (
     Url,
     client,
     here,
+    job_of,
     new_key,
     read_job,
 )
@@ -64,7 +65,7 @@ def wait(
 ) -> None:
     """Show a job's progress until it is settled, then its results. Exits with 0 whatever they are."""
     with client(url, project, token) as service:
-        print_result(service, follow(service, job_id), format)
+        print_result(service, follow(service, job_of(service, job_id)), format)
 
 
 def show(
@@ -76,7 +77,7 @@ def show(
 ) -> None:
     """Print what is known of a job."""
     with client(url, project, token) as service:
-        print_result(service, service.job(job_id), format)
+        print_result(service, service.job(job_of(service, job_id)), format)
 
 
 def cancel(
@@ -84,7 +85,7 @@ def cancel(
 ) -> None:
     """Cancel a job's queued and running cells."""
     with client(url, project, token) as service:
-        typer.echo(service.cancel(job_id).status.value)
+        typer.echo(service.cancel(job_of(service, job_id)).status.value)
 
 
 def retry(
@@ -92,7 +93,7 @@ def retry(
 ) -> None:
     """Measure the cells again that failed or were cancelled."""
     with client(url, project, token) as service:
-        typer.echo(service.retry(job_id).status.value)
+        typer.echo(service.retry(job_of(service, job_id)).status.value)
 
 
 def follow(service: Client, job_id: str) -> JobView:

@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from noisefloor import failpoints
 from noisefloor.client import Client
-from noisefloor.client.checkout import at_commit, checkout
+from noisefloor.client.checkout import at_commit, checkout, commit_of
 from noisefloor.contract.base import Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.errors import InvalidRequestError, MissingExtraError, SettingsError
@@ -63,12 +63,33 @@ OfCheckout = Annotated[
 ]
 JobId = Annotated[str, typer.Argument(help="A job's id.")]
 
+JOB_ID = re.compile("[0-9a-f]{26,32}")
+SHA = re.compile("[0-9a-f]{7,64}")
+
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 
 def client(url: str, project: str, token: str | None) -> Client:
     """The service that the options name."""
     return Client(url, project=project, token=token)
+
+
+def job_of(service: Client, name: str, *, beside: str = "") -> str:
+    """A job's id as it was given. Of what is none, raises the error that says where jobs are listed."""
+    if JOB_ID.fullmatch(name) is None:
+        jobs = f"{service.url}/projects/{service.project}"
+        raise InvalidRequestError(f"{name!r} is no job id{beside}; {jobs} lists the jobs")
+    return name
+
+
+def sha_of(name: str, *, beside: str = "") -> str:
+    """A commit's sha as it was given, or that of the commit that the checkout around this folder so names."""
+    if SHA.fullmatch(name) is not None:
+        return name
+    sha = commit_of(Path.cwd(), name)
+    if sha is None:
+        raise InvalidRequestError(f"{name!r} is {beside}no commit sha, and no name in this checkout")
+    return sha
 
 
 def new_key() -> str:

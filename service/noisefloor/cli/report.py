@@ -1,6 +1,7 @@
 """Results as a person or a program reads them. `run` and the service's verbs print through here alike."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,10 +16,13 @@ from noisefloor.contract.layers import Sensitivity
 from noisefloor.contract.measurement import OUTPUT, SQNR, WRONG_CASES, amount, unit
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.verdict import Absence, Verdict
+from noisefloor.contract.verdict import Absence, Finding, Verdict
 from noisefloor.gate.explain import Explanations, explained
+from noisefloor.gate.saved import label
 
 WIDTH_UNSEEN = 160
+REASON_CHARS = 400
+NOT_FOUND = "ModuleNotFoundError: No module named"
 
 STYLES = {
     Verdict.PASS: "green",
@@ -66,11 +70,15 @@ def print_verdict(report: Report, saved: Report | None = None) -> None:
     console = screen()
     layers = {view.cell: view for view in report.layers}
     explanations = Explanations(report, saved)
+    alike = Counter(cell.finding for cell in report.cells if cell.finding is not None)
     concerns: list[CellView | Absence] = [*report.missing, *report.cells]
     for one in sorted(concerns, key=severity, reverse=True):
         if isinstance(one, Absence):
             console.print(Text(f"{one.label}: ", style="bold"), Text(one.finding.message), sep="")
             _print_indented(console, explained(one.finding).sentences)
+        elif one.finding is not None:
+            if number := alike.pop(one.finding, 0):
+                _print_ended(console, one, one.finding, number)
         else:
             _print_attention(console, one, explanations)
     for cell in report.cells:
@@ -79,7 +87,9 @@ def print_verdict(report: Report, saved: Report | None = None) -> None:
             where = f"{cell.subject.label} · {cell.scheme.label} · {cell.lane.label} {sensitivity.edge}: "
             console.print(Text(where, style="bold"), Text(_sensitivity(sensitivity)), soft_wrap=True)
     console.print(
-        Text("verdict: "), Text(report.verdict.value, style=STYLES[report.verdict]), f"({report.message})"
+        Text("verdict: "),
+        Text(report.verdict.value, style=STYLES[report.verdict]),
+        Text(f"({_one_line(report.message)})"),
     )
 
 
@@ -144,22 +154,40 @@ def severity(one: CellView | Absence) -> int:
     return max((finding.verdict.severity for finding in of if finding is not None), default=0)
 
 
+def _print_ended(console: Console, cell: CellView, finding: Finding, alike: int) -> None:
+    """Why cells gave no measurement, once for all that ended alike; their tracebacks stay in JSON."""
+    others = f" and {alike - 1} more cell{'' if alike == 2 else 's'}" if alike > 1 else ""  # noqa: PLR2004
+    console.print(Text(f"{label(cell)}{others}: ", style="bold"), Text(_one_line(finding.message)), sep="")
+    _print_indented(console, explained(finding).sentences)
+    if NOT_FOUND in finding.message:
+        again = (
+            f"the worker's PYTHONPATH? Then: noisefloor retry {cell.job_id}" if cell.job_id else "PYTHONPATH?"
+        )
+        console.print(Text(f"  is it on {again}"), soft_wrap=True)
+    if cell.traceback:
+        page = ", and on the job's page" if cell.job_id else ""
+        console.print(Text(f"  the traceback is in --format json{page}", style="dim"))
+    console.print(Text(f"  reproduce: {cell.repro}", style="dim"), soft_wrap=True)
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_CHARS else f"{line[:REASON_CHARS]}…"
+
+
 def _print_attention(console: Console, cell: CellView, explanations: Explanations) -> None:
     bad, layers = False, []
-    for about in (None, *cell.measurements):
-        finding = cell.finding if about is None else about.finding
+    for measured in cell.measurements:
+        finding = measured.finding
         if finding is None or finding.verdict is Verdict.PASS:
             continue
         bad = True
-        where = cell.lane.label if about is None else f"{cell.lane.label} {about.edge} {about.place}"
-        console.print(Text(f"{cell.subject.label} · {cell.scheme.label} · {where}: ", style="bold"), end="")
-        console.print(Text(finding.message))
-        known = explanations.of(cell, about, finding)
+        where = f"{label(cell)} {measured.edge} {measured.place}"
+        console.print(Text(f"{where}: ", style="bold"), Text(finding.message), sep="")
+        known = explanations.of(cell, measured, finding)
         if known.layer is not None:
             layers.append(f"{known.layer.edge}: {known.layer}")
         _print_indented(console, known.replace(layer=None).sentences)
-    if bad and cell.traceback:
-        console.print(Text(cell.traceback.rstrip(), style="dim"))
     _print_indented(console, dict.fromkeys(layers))
     if cell.conformance is not None and cell.conformance.script is not None:
         console.print(Text(cell.conformance.script), soft_wrap=True)

@@ -1,6 +1,7 @@
 """trend: series over time."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +17,15 @@ from noisefloor.cli.options import (
     client,
 )
 from noisefloor.cli.report import print_json
+from noisefloor.client import Client
 from noisefloor.contract.resources import Page
 from noisefloor.contract.trend import Order, Trend
+from noisefloor.errors import NotFoundError
+
+SHOWN = 10
+BRANCHES_OF = 200  # so many of the latest jobs
+AXES = ("subject", "scheme", "edge", "engine", "isa", "place")
+OF_JOBS = ("branch", "since", "until")
 
 Filter = typer.Option(rich_help_panel="Filters")
 
@@ -42,7 +50,10 @@ def trend(
     token: Token = None,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
-    """Print the SQNR history of the series that the filters find; a `*` stands for anything."""
+    """Print the SQNR history of the series that the filters find; a `*` stands for anything.
+
+    Where they find nothing, says what there is, and exits with 2.
+    """
     given = {
         "series": series,
         "subject": subject,
@@ -57,9 +68,34 @@ def trend(
         "until": until,
         "x": x.value,
     }
+    filters = {name: value for name, value in given.items() if value is not None}
     with client(url, project, token) as service:
-        trends = service.trends({name: value for name, value in given.items() if value is not None})
+        trends = tuple(line for line in service.trends(filters) if line.points or line.gaps)
+        if not trends:
+            raise NotFoundError(_nothing(service, filters))
     if format is Format.JSON:
         print_json(Page[Trend](items=trends))
     else:
         print_trends(trends)
+
+
+def _nothing(service: Client, filters: Mapping[str, Any]) -> str:
+    """What was looked for in vain, and what there is of it."""
+    series = service.series({})
+    if not series:
+        return f"project {service.project!r} has no series; {service.url} lists the projects"
+    axes = {name: filters[name] for name in AXES if name in filters}
+    there = {name: {str(getattr(one, name)) for one in series} for name in axes}
+    if not axes or service.series(axes):  # series there are, but no job of theirs
+        axes = {name: filters[name] for name in OF_JOBS if name in filters}
+        branches = {job.git.branch for job in service.jobs(limit=BRANCHES_OF)}
+        there = {"branch": {branch for branch in branches if branch is not None}}
+    asked = ", ".join(f"{name}={value}" for name, value in axes.items())
+    known = "; ".join(f"there is {name}: {_few(values)}" for name, values in there.items())
+    return f"no series match {asked}; {known}"
+
+
+def _few(values: set[str]) -> str:
+    known = sorted(values)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return (", ".join(known[:SHOWN]) or "none") + more

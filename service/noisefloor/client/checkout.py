@@ -86,6 +86,16 @@ def at_commit(spec: JobSpec, found: Git) -> JobSpec:
     return spec.replace(git=base.replace(**said))
 
 
+def commit_of(folder: Path, name: str) -> str | None:
+    """The sha of the commit that a branch, a tag or `HEAD~1` names in this checkout; None where none does."""
+    if name.startswith("-"):
+        return None
+    try:
+        return next(iter(_lines(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")), None)
+    except (OSError, ValueError):  # no git here, or a name that no process can be given
+        return None
+
+
 def _merged(said: Git, parents: Sequence[str]) -> str:
     base = next((parent for parent in parents if parent != said.sha), "?")
     reported = (said.sha or "")[:SHOWN]

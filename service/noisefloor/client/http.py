@@ -70,6 +70,10 @@ class Client:
     def __init__(self, url: str, *, project: str, token: str | None = None) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise InvalidRequestError(
+                f"{url!r} is no address of a service: it begins with http:// or https://"
+            )
         self.project = project
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)

@@ -126,7 +126,10 @@ def _too_old(rule: BaselineRule, baseline: Baseline) -> str | None:
 def _no_ancestors(git: Git) -> str:
     if git.sha is None:
         return "the job names no commit (git.sha)"
-    return "the job was sent without ancestors (git.ancestors): a shallow clone has none"
+    return (
+        "no ancestors were sent (git.ancestors): either this is the first commit, and the baseline of what "
+        "follows, or its history was left out"
+    )
 
 
 def _commits(number: int) -> str:

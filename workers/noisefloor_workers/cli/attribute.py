@@ -17,6 +17,7 @@ from noisefloor.cli.options import (
     Token,
     Url,
     client,
+    job_of,
     require_torch,
 )
 from noisefloor.client import Client
@@ -59,7 +60,7 @@ def attribute(
     """
     require_torch()
     with client(url, project, token) as service:
-        job = service.job(job_id)
+        job = service.job(job_of(service, job_id))
         if job.explains is not None:
             raise InvalidRequestError(f"job {job_id} only explains job {job.explains}: attribute that one")
         cells = {cell.id: cell for cell in service.cells(job_id)}

@@ -1,0 +1,49 @@
+"""`noisefloor trend` where it finds something and where it does not, on both databases."""
+
+import httpx
+import pytest
+from tests.samples import result, spec
+from typer.testing import CliRunner
+
+from noisefloor.cli.main import app
+from noisefloor.client import Client
+from noisefloor.contract.results import MeasuredJob
+from noisefloor.errors import NotFoundError
+
+
+@pytest.fixture
+def service(api: httpx.Client) -> str:
+    """The address of a service with a branch of two engines."""
+    url = str(api.base_url)
+    job = spec(lanes={"engine": ["x86", "onednn"]}, git={"branch": "main", "sha": "a" * 40})
+    with Client(url, project="demo") as client:
+        client.push(MeasuredJob(job=job, results=(result("0"), result("1"))), idempotency_key="a")
+    return url
+
+
+def trend(url: str, *arguments: str) -> str:
+    """What it prints; raises what it refuses."""
+    command = ["trend", "--url", url, "--project", "demo", *arguments]
+    answer = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert answer.exit_code == 0
+    return answer.stdout
+
+
+def test_what_matches_is_printed(service: str) -> None:
+    assert trend(service, "--engine", "x86", "--branch", "main").count("41.500") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--engine", "x68"], "no series match engine=x68; there is engine: onednn, x86"),
+        (["--engine", "x86", "--edge", "e"], "edge=e, engine=x86; there is edge: float32->true; there is"),
+        (["--branch", "nosuch"], "no series match branch=nosuch; there is branch: main"),
+        (["--since", "2100-01-01T00:00:00Z"], "since=2100-01-01T00:00:00Z; there is branch: main"),
+        (["--project", "nosuch"], "project 'nosuch' has no series; http://.* lists the projects"),
+        (["--engine", "x68", "--format", "json"], "no series match engine=x68"),
+    ],
+)
+def test_where_nothing_matches_it_says_what_there_is(service: str, arguments: list[str], said: str) -> None:
+    with pytest.raises(NotFoundError, match=said):
+        trend(service, *arguments)
