@@ -75,7 +75,7 @@ def test_more_that_is_known_is_read_from_a_file(tmp_path: Path) -> None:
     [
         (
             "- {op: [relu], engine: [fbgem], torch: '>=2', reason: why}",
-            "0.engine.0: Input should be 'qnnpack'",
+            "0.engine.0 = 'fbgem': Input should be 'qnnpack'",
         ),
         ("- [", "is not YAML or JSON"),
         (None, "cannot be read"),
