@@ -12,6 +12,7 @@ from tests.samples import ENVIRONMENT, imported, result
 
 from noisefloor.contract.attribution import Attribution, Cause
 from noisefloor.contract.delivery import Webhook
+from noisefloor.contract.files import Files
 from noisefloor.contract.gate import BaselineRequest
 from noisefloor.contract.job import CellStatus, JobSpec, JobStatus
 from noisefloor.contract.measurement import CellResult, Environment
@@ -87,7 +88,7 @@ class Story:
         def answer(cell: str) -> CellResult:
             if self.session.get_one(tables.Cell, cell).engine == failing:
                 return result(cell, status=CellStatus.FAILED, measurements=())
-            return result(cell, figure, environment=environment)
+            return result(cell, figure, environment=environment, files=Files(commit=sha(commit)))
 
         spec = self.spec(commit, **changes)
         return measure(self.session, self.settings, LocalDispatch(), spec, answer)
@@ -104,8 +105,9 @@ class Story:
         """A worker measures the next shard that it may: the commit that it was told to have."""
         held = claimed(self.session, takes=takes)
         environment = {"environment": takes.environments[0]} if takes.environments else {}
+        files = Files(commit=held.commit)
         for cell in held.cells:
-            answer = result(cell.cell, figure, **{**environment, **changes})
+            answer = result(cell.cell, figure, **{"files": files, **environment, **changes})
             record(self.session, shard_id=held.shard_id, attempt=held.attempt, result=answer)
         assert held.commit is not None
         return held.commit
