@@ -19,8 +19,8 @@ READERS = ("sha", "branch", "at", "subject", "scheme", *PARTS, "value", "kind", 
 KEYS = ("environment_key", "series", "project", "job_id", "cell_id", "id")
 COLUMNS = (*READERS, *KEYS, *DOCUMENTS)
 
-# A scheme may name thousands of layers in one field. The limit is the process's, which reads no other CSV, and
-# is the largest that every platform takes: a request's own limit bounds what is held.
+# A scheme may name thousands of layers in one field. The limit is the process's, which reads no other CSV,
+# and is the largest that every platform takes: a request's own limit bounds what is held.
 csv.field_size_limit(2**31 - 1)
 
 Row = dict[str, Any]
