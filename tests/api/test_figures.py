@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import Engine, update
 from tests.api.test_problems import problem
-from tests.samples import job, result
+from tests.samples import found, job, operators, result
 
 from noisefloor.contract.figure import MAX_FIGURE
 from noisefloor.store import tables
@@ -81,6 +81,13 @@ def reads(api: httpx.Client) -> None:
             "measurements.0.own_floor.value",
             lambda told: told["measurements"][0].update(own_floor=finite(1e5)),
         ),
+        ("measurements.1.figure.value", lambda told: told["measurements"].append(fact("coverage", -5.0))),
+        ("measurements.1.figure.value", lambda told: told["measurements"].append(fact("lowered", 1.001))),
+        ("measurements.1.figure.value", lambda told: told["measurements"].append(fact("max_lsb", -1.0))),
+        (
+            "measurements.0.spread.lsb",
+            lambda told: told["measurements"][0].update(spread={"lsb": {"0": 4, "1": -1}}),
+        ),
         (
             "measurements.0.spread.p5_sample_db.value",
             lambda told: told["measurements"][0].update(spread={"p5_sample_db": finite(-1e5)}),
@@ -94,6 +101,56 @@ def test_a_figure_that_no_instrument_measures_is_refused(
     (error,) = document["errors"]
     assert error["field"] == f"results.0.{field}"
     assert error["accepted"]
+
+
+@pytest.mark.parametrize(
+    ("sums", "figure", "field"),
+    [
+        ({"n": 0, "err_sq": 5.0, "ref_sq": 1.0, "nonfinite_ref": 3}, finite(41.0), "figure"),
+        ({"n": 4, "err_sq": 1.0, "ref_sq": 100.0}, finite(20.001), "figure"),
+        ({"n": 4, "err_sq": 1.0, "ref_sq": 100.0}, {"kind": "exact"}, "figure"),
+        ({"n": 4, "err_sq": 1.0, "ref_sq": 100.0, "err_exp": 10**400}, finite(20.0), "sums.err_exp"),
+        ({"n": 4, "err_sq": 1.0, "ref_sq": 100.0}, finite(20.0000001), None),
+        (
+            {"n": 4, "err_sq": 1e-320, "ref_sq": 1.7e308, "ref_exp": 1024, "err_exp": -1074},
+            finite(18908.1),
+            "figure",
+        ),
+    ],
+)
+def test_a_figure_is_that_of_its_sums(
+    api: httpx.Client, sums: Document, figure: Document, field: str | None
+) -> None:
+    answer = pushed(api, 1, lambda told: told["measurements"][0].update(sums=sums, figure=figure))
+    if field is None:
+        assert answer.status_code == 201, answer.text
+        return
+    document: Any = problem(answer, 422, "invalid-request")
+    assert [error["field"] for error in document["errors"]] == [f"results.0.measurements.0.{field}"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted", "field"),
+    [
+        ({"verdict": "unsupported", "cases": -1}, 0.0, "conformance.cases"),
+        ({"verdict": "unsupported", "cases": 0}, 0.0, "conformance.verdict"),
+        ({"verdict": "wrong", "cases": 0, "wrong_cases": 10**30}, 1e30, "conformance.wrong_cases"),
+        ({"verdict": "exact", "wrong_cases": 1}, 1.0, "conformance.wrong_cases"),
+        ({"max_lsb": -1}, 0.0, "conformance.max_lsb"),
+        ({"unsupported_cases": 10}, 0.0, "conformance.unsupported_cases"),
+        ({"worst_db": 1e6}, 0.0, "conformance.worst_db"),
+        ({"verdict": "wrong", "wrong_cases": 2}, 0.0, "measurements.0.figure"),
+    ],
+)
+def test_what_is_said_of_a_kernel_does_not_contradict_itself(
+    api: httpx.Client, changes: Document, counted: float, field: str
+) -> None:
+    told = found("0", op="aten::relu").model_dump(mode="json")
+    told["conformance"].update(changes)
+    told["measurements"][0]["figure"] = finite(counted)
+    answer = api.post(f"{PROJECT}/results", json={"job": operators("aten::relu"), "results": [told]})
+    document: Any = problem(answer, 422, "invalid-request")
+    assert [error["field"] for error in document["errors"]] == [f"results.0.{field}"]
 
 
 def test_a_runner_is_refused_such_a_figure_too() -> None:
@@ -156,6 +213,10 @@ def test_what_an_older_version_kept_can_be_read(
             "finding.baseline.figure.value",
             lambda row: row["finding"]["baseline"].update(figure=finite(FLOAT64)),
         ),
+        ("job.verdict", lambda row: row["job"].update(verdict="pending")),
+        ("job.finished_at", lambda row: row["job"].update(finished_at="2026-01-01T00:00:00Z")),
+        ("cell.duration_s", lambda row: row["cell"].update(duration_s=-0.5)),
+        ("measurement.figure", lambda row: row["measurement"].update(figure=finite(99.0))),
         ("finding.floor_db", lambda row: row["finding"].update(floor_db=FLOAT64)),
     ],
 )

@@ -1,11 +1,14 @@
 """Baselines on real git repositories, on both databases."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, event, select
+from sqlalchemy.orm import Session
 from tests.commits import MERGE_BASE, NEAREST, SCHEME, Project
 from tests.measuring import measure
 from tests.samples import ENVIRONMENT, result, spec
@@ -258,6 +261,38 @@ def test_a_refused_result_cannot_be_pinned(project: Project) -> None:
     project.accept(kind="pin", job=refused.id)
     assert project.measure(30.2, baseline={"source": "pinned"}).verdict == Verdict.PASS
     assert project.measure(30.2, baseline={"source": "accepted"}).verdict == Verdict.PASS
+
+
+@contextmanager
+def counted(session: Session) -> Iterator[list[str]]:
+    """The statements that are sent to the database."""
+    sent: list[str] = []
+
+    def heard(*said: Any) -> None:
+        sent.append(said[2])
+
+    engine = session.get_bind()
+    event.listen(engine, "before_cursor_execute", heard)
+    yield sent
+    event.remove(engine, "before_cursor_execute", heard)
+
+
+def test_a_pin_of_other_series_costs_no_statement(project: Project) -> None:
+    policy = Policy.model_validate(
+        {"baseline": {**MERGE_BASE, "fallback": "pinned"}, "rules": {"max_drop_db": 0.5}}
+    )
+    pinned = project.measure(40.0)
+    project.accept(kind="pin", job=pinned.id, reason="the release")
+    both = project.measure(39.9, engines=("x86", "onednn"))
+    counts = []
+    for _ in range(2):
+        with counted(project.session) as sent:
+            found = evaluate(project.session, both, policy, date(2026, 6, 1)).judgement
+        assert found.verdict is Verdict.NO_BASELINE  # of onednn alone
+        counts.append(len(sent))
+        for n in range(6):
+            project.accept(kind="pin", job=pinned.id, reason=f"again {n}")
+    assert counts[0] == counts[1]
 
 
 def test_small_losses_add_up_since_the_release(project: Project) -> None:

@@ -1,11 +1,13 @@
 """What `noisefloor conformance` answers: which quantized kernels of torch compute what they should."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from noisefloor.contract.base import LongText, Text, Value
+from noisefloor.contract.base import LongText, Text, Untrue, Value
+from noisefloor.contract.figure import MAX_DB
 from noisefloor.contract.lane import Engine, Isa
 
 Size = Annotated[int, Field(ge=0, le=65_536)]
@@ -83,6 +85,19 @@ class Conformance(Value):
     gone: LongText | None = Field(
         default=None, description="the known issue that says it is at fault, though it is not any more"
     )
+
+    def untrue(self) -> Iterator[Untrue]:
+        """What the suite does not find."""
+        for name in ("cases", "wrong_cases", "unsupported_cases", "max_lsb"):
+            if getattr(self, name) < 0:
+                yield Untrue(name, "counts are no less than zero", getattr(self, name))
+        for name in ("wrong_cases", "unsupported_cases"):
+            if getattr(self, name) > self.cases:
+                yield Untrue(name, f"there are {self.cases} cases", getattr(self, name))
+        if self.wrong_cases and not self.verdict.is_fault:
+            yield Untrue("wrong_cases", f"the verdict is {self.verdict}", self.wrong_cases, ["0"])
+        if self.worst_db is not None and abs(self.worst_db) > MAX_DB:
+            yield Untrue("worst_db", "no ratio is that many dB", self.worst_db, [f"within ±{MAX_DB:g}"])
 
     @property
     def is_new_fault(self) -> bool:

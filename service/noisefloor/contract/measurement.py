@@ -16,6 +16,7 @@ from noisefloor.contract.base import (
     contradiction,
 )
 from noisefloor.contract.conformance import Conformance
+from noisefloor.contract.conformance import Verdict as KernelVerdict
 from noisefloor.contract.figure import MAX_DB, MAX_FIGURE, Figure, beyond
 from noisefloor.contract.files import Files
 from noisefloor.contract.job import CellStatus
@@ -48,9 +49,12 @@ METRICS = {
     "wrong_share": "share of elements that are wrong",
     "worst_db": "lowest SQNR of a wrong case, dB",
 }
+SHARES = frozenset({"coverage", "lowered", "differing_share", "wrong_share"})
 # The longest ending comes first: a bandwidth ends in _s too
 UNITS = {"_gb_per_s": " GB/s", "_lsb": " LSB", "_db": " dB", "_s": " s"}
 Metric = Annotated[str, BuiltInOrPlugin(*METRICS, max_length=32)]
+ROUNDING_DB = 1e-6
+MAX_EXPONENT = 1100  # of two: those of float64 are -1074 to 1024
 SQNR = "sqnr_db"
 WRONG_CASES = "wrong_cases"
 OUTPUT = "output"
@@ -89,10 +93,14 @@ def quantity(figure: Figure, metric: str = SQNR) -> str:
 def bounds(metric: str) -> tuple[float, float]:
     """The least and the most that a metric can be.
 
-    >>> bounds("sqnr_db"), bounds("acme.entropy")
-    ((-20000.0, 20000.0), (-1e+100, 1e+100))
+    >>> bounds("sqnr_db"), bounds("coverage"), bounds("max_lsb"), bounds("acme.entropy")
+    ((-20000.0, 20000.0), (0.0, 1.0), (0.0, 1e+100), (-1e+100, 1e+100))
     """
-    return (-MAX_DB, MAX_DB) if unit(metric) == " dB" else (-MAX_FIGURE, MAX_FIGURE)
+    if unit(metric) == " dB":
+        return -MAX_DB, MAX_DB
+    if metric in SHARES:
+        return 0.0, 1.0
+    return (0.0 if metric in METRICS else -MAX_FIGURE), MAX_FIGURE
 
 
 def _out_of(metric: str) -> str:
@@ -165,6 +173,27 @@ class Measurement(Value):
             yield Untrue("figure.value", _out_of(self.metric), value, [f"{low:g} to {high:g}"])
         for name in ("spread", "own_floor", "noise"):
             yield from beyond(getattr(self, name), MAX_DB, name)
+        if self.spread is not None and min((self.spread.lsb or {}).values(), default=0) < 0:
+            yield Untrue("spread.lsb", "counts are no less than zero", str(self.spread.lsb))
+        if self.sums is not None:
+            yield from self._against(self.sums)
+
+    def _against(self, sums: Sums) -> Iterator[Untrue]:
+        """Where the figure is not that of the sums. An instrument that is wrong once is not trusted again."""
+        for name in ("ref_exp", "actual_exp", "err_exp"):
+            if abs(getattr(sums, name)) > MAX_EXPONENT:
+                accepted = [f"within ±{MAX_EXPONENT}"]
+                yield Untrue(f"sums.{name}", "no float64 has it", getattr(sums, name), accepted)
+                return
+        told, said = sums.sqnr_db(), self.figure
+        apart_db = abs((told.value or 0.0) - (said.value or 0.0))
+        if self.metric == SQNR and (told.kind is not said.kind or apart_db > ROUNDING_DB):
+            message = f"the sums beside it give {_exactly(told)}"
+            yield Untrue("figure", message, _exactly(said), [_exactly(told)])
+
+
+def _exactly(figure: Figure) -> str:
+    return figure.kind.value if figure.value is None else repr(figure.value)
 
 
 class Environment(Value):
@@ -238,3 +267,16 @@ class CellResult(Value):
             yield from (found.below(f"measurements.{number}") for found in measurement.untrue())
         yield from beyond(self.layers, MAX_DB, "layers")
         yield from beyond(self.sensitivity, MAX_DB, "sensitivity")
+        if self.conformance is not None:
+            yield from (found.below("conformance") for found in self.conformance.untrue())
+            yield from self._against(self.conformance)
+
+    def _against(self, kernel: Conformance) -> Iterator[Untrue]:
+        """Where the cell does not say what was found of its kernel."""
+        if kernel.verdict is KernelVerdict.UNSUPPORTED and self.status is CellStatus.DONE:
+            yield Untrue("conformance.verdict", "the cell is done", kernel.verdict.value)
+        for number, measurement in enumerate(self.measurements):
+            counted = measurement.metric == WRONG_CASES
+            if counted and measurement.figure.value != kernel.wrong_cases:
+                message = f"{kernel.wrong_cases} cases of the kernel are wrong"
+                yield Untrue(f"measurements.{number}.figure", message, str(measurement.figure))

@@ -75,6 +75,13 @@ class Record(Value):
         for field, word in words.items():
             if word is not None and len(word) > WORD_CHARS:
                 yield Untrue(field, "too long", word, [f"length ≤ {WORD_CHARS}"])
+        if self.job.verdict is Verdict.PENDING:
+            yield Untrue("job.verdict", "a settled job has another", self.job.verdict.value)
+        if self.job.finished_at < self.job.created_at:
+            message = f"is before created_at, {self.job.created_at}"
+            yield Untrue("job.finished_at", message, str(self.job.finished_at))
+        if self.cell.duration_s is not None and self.cell.duration_s < 0:
+            yield Untrue("cell.duration_s", "no cell takes less than no time", self.cell.duration_s, ["≥ 0"])
         yield from (found.below("measurement") for found in self.measurement.untrue())
         yield from beyond(self.finding, MAX_FIGURE, "finding")
         floor_db = self.finding.floor_db if self.finding is not None else None

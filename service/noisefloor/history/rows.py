@@ -20,7 +20,7 @@ KEYS = ("environment_key", "series", "project", "job_id", "cell_id", "id")
 COLUMNS = (*READERS, *KEYS, *DOCUMENTS)
 
 # A scheme may name thousands of layers in one field. The limit is the process's, which reads no other CSV,
-# and the largest that every platform takes: a request's own limit bounds what is held.
+# and is the largest that every platform takes: a request's own limit bounds what is held.
 csv.field_size_limit(2**31 - 1)
 
 Row = dict[str, Any]

@@ -52,6 +52,22 @@ def at_mark(
     return _first(session, keys, of_mark(mark), then, other, order_by=_latest())
 
 
+def that_measured(session: Session, marks: Sequence[Mark], keys: Collection[str]) -> list[Mark]:
+    """The marks of jobs that measured any of these series."""
+    of_jobs = or_(
+        Job.id.in_({mark.job_id for mark in marks if not mark.whole_commit}),
+        Job.sha.in_({mark.sha for mark in marks if mark.whole_commit}),
+    )
+    measured: set[str | None] = set()
+    for some in _portions(keys) if marks else ():
+        of_series = select(Measurement.id).where(
+            Measurement.job_id == Job.id, Measurement.series_key.in_(some)
+        )
+        for row in session.execute(select(Job.id, Job.sha).where(of_jobs, of_series.exists())):
+            measured |= {row.id, row.sha}
+    return [mark for mark in marks if (mark.sha if mark.whole_commit else mark.job_id) in measured]
+
+
 def released(session: Session, job: Job, keys: Collection[str], tag: str | None) -> dict[str, Baseline]:
     """For each series its result at the release of this tag, or at the latest one."""
     named = Job.git["tag"].as_string()

@@ -149,15 +149,24 @@ class Baselines:
 
     def _marked(self, source: Source, series: Mapping[str, Where]) -> tuple[dict[str, Baseline], str]:
         found: dict[str, Baseline] = {}
-        ended: list[str] = []
+        marks, ended = [], ""
         for mark in baselines.marks(self.session, self.job.project, KINDS[source]):
-            if mark.until is not None and mark.until < self.today:
-                ended.append(f"; that of {mark.marked_by or 'somebody'} ended on {mark.until}")
-                continue
-            keys = [key for key in _fitting(mark, series) if key not in found]
-            for key, baseline in baselines.at_mark(self.session, mark, keys, without=self.job.id).items():
+            if mark.until is None or mark.until >= self.today:
+                marks.append(mark)
+            else:
+                ended = ended or f"; that of {mark.marked_by or 'somebody'} ended on {mark.until}"
+        left = dict(series)
+        marks = baselines.that_measured(self.session, marks, left)
+        while marks and left:
+            mark = marks.pop(0)
+            keys = _fitting(mark, left)
+            by_key = baselines.at_mark(self.session, mark, keys, without=self.job.id)
+            for key, baseline in by_key.items():
                 found[key] = baseline.replace(source=source)
-        return found, f"no result of this series is {source}{ended[0] if ended else ''}"
+                del left[key]
+            if by_key:  # most marks measured what is found by now, and nothing of what is left
+                marks = baselines.that_measured(self.session, marks, left)
+        return found, f"no result of this series is {source}{ended}"
 
 
 def spent(
