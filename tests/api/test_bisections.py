@@ -140,6 +140,27 @@ def without_layers(cell: str) -> CellResult:
     return result(cell, 20.0, layers=(LayerReport(edge="float32->true", unavailable="it is one operator"),))
 
 
+def test_steps_are_listed_apart_from_the_jobs_that_count(api: httpx.Client, engine: Engine) -> None:
+    of = settled(api, engine)
+    (step,) = api.post(BISECTIONS, json=LAYERS).json()["steps"]
+    assert [one["id"] for one in api.get(JOBS).json()["items"]] == [step["job"], of]
+    for query, listed, left_out in (
+        ({}, of, step["job"]),
+        ({"counts": "true"}, of, step["job"]),
+        ({"counts": "false"}, step["job"], of),
+    ):
+        page = api.get("/projects/demo", params=query).text
+        assert f"/jobs/{listed}" in page
+        assert f"/jobs/{left_out}" not in page
+        if query:
+            assert [one["id"] for one in api.get(JOBS, params=query).json()["items"]] == [listed]
+    assert 'href="?branch=&amp;counts=false"' in api.get("/projects/demo").text
+    api.post("/v1/projects/other/jobs", json=job())
+    home = api.get("/").text
+    assert f"/jobs/{of}" in home
+    assert f"/jobs/{step['job']}" not in home
+
+
 @pytest.mark.parametrize(
     ("answer", "changes", "status"),
     [

@@ -58,6 +58,10 @@ def test_jobs_come_newest_first_as_many_as_are_asked_for(
     monkeypatch.setattr(http, "PAGE", 2)
     posted = [service.submit(spec(git={"branch": branch})).id for branch in ("a", "b", "a", "a", "a")]
     assert [job.id for job in service.jobs()] == posted[::-1]
+    pushed = service.push(MEASURED.replace(explains=posted[0]), idempotency_key="a").id
+    assert [job.id for job in service.jobs()] == [pushed, *posted[::-1]]
+    assert [job.id for job in service.jobs(counts=True)] == posted[::-1]
+    assert [job.id for job in service.jobs(counts=False)] == [pushed]
     assert [job.id for job in service.jobs(branch="a", limit=3)] == [posted[4], posted[3], posted[2]]
 
 

@@ -77,10 +77,17 @@ def list_jobs(
     cursor: Cursor = None,
     status: JobStatus | None = None,
     branch: Annotated[Text | None, Query()] = None,
+    *,
+    counts: bool | None = None,
 ) -> Page[JobView]:
-    """Jobs, newest first."""
+    """Jobs, newest first.
+
+    With `counts=true` without those that explain another or are a bisection's step; `false`: only those.
+    """
     with reading(to.engine) as session:
-        rows = jobs.page(session, project, limit=limit + 1, before=cursor, status=status, branch=branch)
+        rows = jobs.page(
+            session, project, limit=limit + 1, before=cursor, status=status, branch=branch, counts=counts
+        )
         views = job_views(session, rows[:limit])
     return Page(items=views, next_cursor=views[-1].id if len(rows) > limit else None)
 

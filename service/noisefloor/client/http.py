@@ -109,10 +109,18 @@ class Client:
         return JobView.model_validate(self._ask("POST", "/results", json=body, headers=headers))
 
     def jobs(
-        self, *, status: JobStatus | None = None, branch: str | None = None, limit: int | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        branch: str | None = None,
+        counts: bool | None = None,
+        limit: int | None = None,
     ) -> Iterator[JobView]:
-        """Jobs without their specs, newest first, at most `limit` of them."""
-        given = {"status": status, "branch": branch, "limit": min(limit or PAGE, PAGE)}
+        """Jobs without their specs, newest first, at most `limit` of them.
+
+        `counts`: without those that explain another or are a bisection's step, or only those.
+        """
+        given = {"status": status, "branch": branch, "counts": counts, "limit": min(limit or PAGE, PAGE)}
         params = {name: value for name, value in given.items() if value is not None}
         return islice(self._pages("/jobs", params, JobView), limit)
 

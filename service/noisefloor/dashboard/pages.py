@@ -90,8 +90,7 @@ class Pages:
             if len(names) == 1:
                 return RedirectResponse(f"/projects/{names[0]}", headers=HEADERS)
             rows = {
-                name: jobs.page(session, name, limit=LATEST_JOBS, before=None, status=None, branch=None)
-                for name in names
+                name: jobs.page(session, name, limit=LATEST_JOBS, before=None, counts=True) for name in names
             }
             latest = {name: job_views(session, found) for name, found in rows.items()}
         return rendered("home.html", latest=latest)
@@ -101,19 +100,26 @@ class Pages:
         project: Project,
         cursor: Identifier | None = None,
         branch: Annotated[Text | None, Query()] = None,
+        *,
+        counts: Annotated[bool, Query()] = True,
     ) -> HTMLResponse:
-        """The jobs of a project, newest first."""
+        """The jobs of a project, newest first: those that count, or those that decide nothing."""
         branch = branch or None
         with reading(self.engine) as session:
             if project not in jobs.projects(session):
                 raise NotFoundError(f"there is no project {project!r}")
             rows = jobs.page(
-                session, project, limit=JOBS_A_PAGE + 1, before=cursor, status=None, branch=branch
+                session, project, limit=JOBS_A_PAGE + 1, before=cursor, branch=branch, counts=counts
             )
             views = job_views(session, rows[:JOBS_A_PAGE])
         older = views[-1].id if len(rows) > JOBS_A_PAGE else None
         return rendered(
-            "project.html", project=project, jobs=views, older=older, cursor=cursor, branch=branch
+            "project.html",
+            project=project,
+            jobs=views,
+            older=older,
+            cursor=cursor,
+            shown={"branch": branch or "", "counts": str(counts).lower()},
         )
 
     def job(self, project: Project, job_id: Identifier, after: After = -1) -> HTMLResponse:

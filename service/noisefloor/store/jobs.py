@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, func, not_, select, update
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.analysis import Analysis
@@ -131,10 +131,11 @@ def page(
     *,
     limit: int,
     before: str | None,
-    status: JobStatus | None,
-    branch: str | None,
+    status: JobStatus | None = None,
+    branch: str | None = None,
+    counts: bool | None = None,
 ) -> Sequence[Job]:
-    """Jobs, newest first, `limit` of them below the id `before`."""
+    """Jobs, newest first, `limit` of them below the id `before`; only those that count, or that do not."""
     query = select(Job).where(Job.project == project).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         query = query.where(Job.id < before)
@@ -142,6 +143,8 @@ def page(
         query = query.where(Job.status == status)
     if branch is not None:
         query = query.where(Job.branch == branch)
+    if counts is not None:
+        query = query.where(COUNTS if counts else not_(COUNTS))
     return session.scalars(query).all()
 
 
