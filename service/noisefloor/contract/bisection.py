@@ -45,7 +45,7 @@ class Bisection(Value):
     """
 
     over: Over
-    series: Text = Field(description="the one that loses most between the ends")
+    series: LongText = Field(description="the one that loses most between the ends")
     good: Figure
     bad: Figure
     steps: tuple[Step, ...]
