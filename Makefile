@@ -23,7 +23,7 @@ up: $(INSTALLED) ## Start the service with a local worker on SQLite, and leave i
 	$(BIN)/noisefloor up
 
 test: lint ## Lint, then pass the tests on SQLite and on PostgreSQL
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest
 
 N ?= 10000
 DATABASE ?= sqlite

@@ -115,7 +115,7 @@ def service_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     """Where the live services keep their tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path_factory.mktemp('live')}/noisefloor.db"
-    return request.getfixturevalue("postgres_server").create("live")
+    return request.getfixturevalue("postgres_server").create(f"live{os.urandom(4).hex()}")
 
 
 @pytest.fixture(scope="session")

@@ -145,6 +145,8 @@ def sample(schema: Mapping[str, Any], document: Document) -> Any:
         return schema["enum"][0]
     if schema.get("format") == "date-time":
         return "2026-01-01T00:00:00Z"
+    if schema.get("type") == "boolean":
+        return "true"
     if schema.get("type") in {"integer", "number"}:
         return schema["minimum"]
     return NOBODY if re.match(schema.get("pattern", ""), NOBODY) else "x"

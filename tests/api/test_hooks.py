@@ -90,6 +90,7 @@ def test_a_push_submits_the_suites_job_at_its_commit(hooks: httpx.Client) -> Non
         "ancestors": [],
         "dirty": False,
         "tag": None,
+        "merge": None,
     }
 
 

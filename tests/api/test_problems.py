@@ -211,13 +211,13 @@ def test_every_misspelt_parameter_is_named(api: httpx.Client) -> None:
             "field": "query.limt",
             "message": "unknown parameter 'limt'; did you mean 'limit'?",
             "value": "1",
-            "accepted": ["limit", "cursor", "status", "branch"],
+            "accepted": ["limit", "cursor", "status", "branch", "counts"],
         },
         {
             "field": "query.zzz",
             "message": "unknown parameter 'zzz'",
             "value": "3",
-            "accepted": ["limit", "cursor", "status", "branch"],
+            "accepted": ["limit", "cursor", "status", "branch", "counts"],
         },
     ]
     problem(api.post(f"{JOBS}?wait=1", json=job()), 422, "invalid-request")

@@ -15,6 +15,7 @@ from tests.conftest import serving
 from tests.measuring import TAKES_ALL, claimed, finish
 from tests.samples import ENVIRONMENT, found, job, kernel, operators, result, small_data
 
+from noisefloor.contract.files import Files
 from noisefloor.contract.job import CellStatus
 from noisefloor.contract.layers import Layer, LayerReport
 from noisefloor.contract.measurement import CellResult, Environment
@@ -281,7 +282,8 @@ def at(commit: int, figure: float, environment: Environment, **changes: Any) -> 
     scheme = {"flow": "eager", "mode": "static", "edge": "float32->true"}
     policy = {"rules": {"max_drop_db": 0.5}, "baseline": {"source": "nearest_ancestor"}}
     given = {"subjects": [subject], "schemes": [scheme], "policy": policy, "git": git, "name": "nightly"}
-    return measured(result("0", figure, environment=environment), **given) | changes
+    found = result("0", figure, environment=environment, files=Files(commit=git["sha"]))
+    return measured(found, **given) | changes
 
 
 @pytest.fixture
@@ -326,7 +328,7 @@ def test_results_that_explain_a_job_decide_nothing(api: httpx.Client, lost: str)
     after = api.post(RESULTS, json=at(4, 40.0, OLD)).json()
     assert (after["verdict"], baseline(api, after["id"])) == ("pass", f"{1:040x}")
     page = api.get(f"/projects/demo/jobs/{after['id']}").text
-    assert f"/compare/{2:040x}...{4:040x}" in page
+    assert f"/compare/{1:040x}...{4:040x}" in page
 
 
 def test_results_that_explain_a_job_are_no_history_of_its_branch(api: httpx.Client, lost: str) -> None:

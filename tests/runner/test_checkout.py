@@ -9,8 +9,8 @@ import pytest
 from tests.repositories import Repository, run
 from tests.service import ROOT
 
+from noisefloor.cli.offers import command_of
 from noisefloor_workers.checkout import CheckoutFailedError, prepare
-from noisefloor_workers.cli.worker import _command
 
 SHA = "a" * 40
 
@@ -34,7 +34,7 @@ def test_the_command_in_the_docs_has_a_commit_that_is_newer_than_the_clone(
     upstream.git("update-ref", "refs/pull/1/head", forked)
     upstream.git("checkout", "--quiet", "main")
     for sha in (forked, upstream.commit()):
-        assert prepare(_command(shown.replace("/src", str(clone)), slots=1), sha)
+        assert prepare(command_of(shown.replace("/src", str(clone)), slots=1), sha)
         assert run(clone, "rev-parse", "HEAD") == sha
 
 

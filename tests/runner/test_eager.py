@@ -159,6 +159,7 @@ def test_range_that_overflows_gives_no_scale(importable: Path) -> None:
 @pytest.mark.parametrize("engine", [e for e in torch.backends.quantized.supported_engines if e != "none"])
 @pytest.mark.parametrize("granularity", get_args(Granularity))
 def test_dynamic_is_torchs_own_dynamic_quantization(engine: Engine, granularity: Granularity) -> None:
+    torch.manual_seed(1)
     subject = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).eval()
     layers = {nn.Linear: qconfig(quantization(mode="dynamic", granularity=granularity))}
     with bound(Lane(engine=engine, threads=torch.get_num_threads())):

@@ -125,7 +125,7 @@ def test_a_document_of_any_length_is_imported(
 
 
 @pytest.mark.parametrize("form", READERS)
-@pytest.mark.parametrize("number", [1.0, 1e16, 1e22, -0.0, 1e300, 5e-324, 2**128])
+@pytest.mark.parametrize("number", [1.0, 1e16, 1e22, -0.0, 1e300, 5e-324, 2**128, 3e38, 10**400])
 def test_what_a_factory_is_given_splits_no_series(
     engine: Engine, empty: Engine, settings: Settings, form: ExportFormat, number: float
 ) -> None:

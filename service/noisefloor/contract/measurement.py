@@ -174,7 +174,7 @@ class Measurement(Value):
         for name in ("spread", "own_floor", "noise"):
             yield from beyond(getattr(self, name), MAX_DB, name)
         if self.spread is not None and min((self.spread.lsb or {}).values(), default=0) < 0:
-            yield Untrue("spread.lsb", "counts are no less than zero", str(self.spread.lsb))
+            yield Untrue("spread.lsb", "counts are no less than zero", str(self.spread.lsb), ["≥ 0"])
         if self.sums is not None:
             yield from self._against(self.sums)
 

@@ -1,6 +1,7 @@
 """The subject: the model under test, its seeds and its inputs; or an operator."""
 
 import math
+from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -36,18 +37,23 @@ FileName = Annotated[
 SOURCES = ("zoo", "import", "import_", "operator", "conformance")
 LABEL_CHARS = 512
 MAX_INTEGER = 2**53  # whole numbers up to here are exact as JSON's
-WRITTEN_OUT = (
-    1e16  # floats from here on are written with an exponent, and so lose in JSONB that they are floats
-)
+# Floats from here on are written with an exponent, and so lose in JSONB that they are floats.
+WRITTEN_OUT = 1e16
+MAX_WORD = 2**64  # no seed, size or element of an integer tensor is larger
 # A number that is written as it is kept: a key must not tell one that was just posted from one that was read.
 Number = Annotated[float, AfterValidator(lambda value: value + 0.0)]
 
 
 def _kept(value: str | float) -> str | float:
     """A number as every database gives it back: JSONB has no -0.0, and 1e16 is an integer to it."""
-    if not isinstance(value, float):
+    if isinstance(value, str | bool):
         return value
-    return int(value) if abs(value) >= WRITTEN_OUT else value + 0.0
+    if abs(value) >= MAX_WORD:
+        with suppress(OverflowError):
+            return float(value)
+    if isinstance(value, float):
+        return int(value) if abs(value) >= WRITTEN_OUT else value + 0.0
+    return value
 
 
 class Seeds(Value):
@@ -207,7 +213,7 @@ class Subject(Value):
         examples=["*", "conv*", *OPERATORS],
     )
     args: dict[Text, Annotated[bool | int | float | Text, AfterValidator(_kept)]] = Field(
-        default_factory=dict, max_length=32, description="a number of 1e16 or more is a whole number"
+        default_factory=dict, max_length=32, description="from 1e16 whole numbers, from 2**64 floats"
     )
     weights: Weights | None = Field(default=None, description="instead of those drawn from the model's seed")
     seeds: Seeds = Seeds()
