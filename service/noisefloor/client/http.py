@@ -1,4 +1,7 @@
-"""The service, over HTTP, in the contract's words."""
+"""The service, over HTTP, in the contract's words.
+
+Long, since each address of the API that a client needs is one short method of the one class that users know.
+"""
 
 import json
 import math
