@@ -19,10 +19,10 @@ Checkout = Annotated[
 
 def offered(commit: str | None, command: list[str]) -> dict[str, Any]:
     """What `Capabilities` say of it."""
-    return {"commit": sha_of(commit), "checks_out": bool(command)}
+    return {"commit": _sha(commit), "checks_out": bool(command)}
 
 
-def sha_of(commit: str | None) -> str | None:
+def _sha(commit: str | None) -> str | None:
     """The commit, or the error that says what one is."""
     try:
         return TypeAdapter(Sha | None).validate_python(commit)
