@@ -14,7 +14,7 @@ from tests.repositories import Repository
 from tests.samples import ENVIRONMENT, result
 from tests.service import ROOT, LiveService
 
-from noisefloor.cli.offers import command_of, sha_of
+from noisefloor.cli.offers import command_of, offered
 from noisefloor.errors import InvalidRequestError
 from noisefloor_workers.lanes import isa as caps
 
@@ -215,4 +215,4 @@ def test_a_checkout_that_cannot_be_is_refused_in_one_sentence(checkout: str, slo
 
 def test_a_commit_that_is_no_sha_is_refused_in_one_sentence() -> None:
     with pytest.raises(InvalidRequestError, match="commit = 'main': give a sha"):
-        sha_of("main")
+        offered("main", [])
