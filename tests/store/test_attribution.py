@@ -12,6 +12,7 @@ from noisefloor.contract.attribution import Attribution, Cause
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.measurement import CellResult, Environment
 from noisefloor.dispatch.local import LocalDispatch
+from noisefloor.gate.attribution import NOTHING_MOVED
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import writing
@@ -59,6 +60,14 @@ def test_in_one_environment_it_is_the_code(history: History) -> None:
     history.measure(OURS, 1, OLD, 40)
     found = only(history, history.measure(OURS, 2, OLD, 37))
     assert (found.cause, found.code_db, found.environment_db) == (Cause.CODE, 3.0, 0.0)
+    assert found.message.endswith("; the environment is the same")
+
+
+def test_where_neither_moved_neither_is_blamed(history: History) -> None:
+    history.measure(ZOO, 1, OLD, 40)
+    found = only(history, history.measure(ZOO, 2, OLD, 37))
+    assert (found.cause, found.code_db, found.environment_db) == (Cause.UNKNOWN, None, None)
+    assert found.message == NOTHING_MOVED
 
 
 def test_a_model_that_comes_with_the_environment_has_no_code_to_blame(history: History) -> None:

@@ -17,7 +17,7 @@ decibels = st.floats(-200, 200)
 def corner(figure: Known) -> Corner:
     found = Figure.finite(figure) if isinstance(figure, (int, float)) else figure
     how = "missing" if figure is None else "measured"
-    return Corner(sha="a" * 40, environment="e" * 32, how=how, figure=found)  # type: ignore[arg-type]
+    return Corner(sha=None, environment=None, how=how, figure=found)  # type: ignore[arg-type]
 
 
 def split(old_in_old: Known, old_in_new: Known, new_in_old: Known, new_in_new: Known) -> Attribution:

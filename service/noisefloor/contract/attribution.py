@@ -21,7 +21,8 @@ class Cause(StrEnum):
 class Corner(Value):
     """One commit in one environment: what it measures, and how that is known.
 
-    `same_code`: nothing in the subject is the repository's, so it is what the other commit measures there.
+    `same_code`: both commits are one, or nothing in the subject is the repository's, so it is what the other
+    commit measures there.
     `pending`: a job that the service has entered measures it.
     """
 

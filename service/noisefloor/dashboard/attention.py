@@ -40,15 +40,6 @@ class Concern:
     searches: tuple[BisectionView, ...]
 
     @property
-    def is_of_the_code(self) -> bool:
-        """Whether the loss lies between two commits' code in one environment."""
-        if self.attribution is None or not self.cell.subject.is_of_a_commit:
-            return False
-        old, new = self.attribution.square.old_in_old, self.attribution.square.new_in_new
-        one = old.environment is not None and old.environment == new.environment
-        return one and None not in {old.sha, new.sha} and old.sha != new.sha
-
-    @property
     def can_be_attributed(self) -> bool:
         """Whether the cause is not known, and known once the baseline's commit is measured here."""
         if self.attribution is None or self.attribution.cause is not Cause.UNKNOWN:

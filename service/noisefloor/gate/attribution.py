@@ -19,7 +19,9 @@ NO_OLD_ENVIRONMENT = (
     "this commit was not run in the old environment{why}: the code's part includes any interaction"
 )
 NO_OLD_CODE = "the old commit was not run in this environment{why}: its part includes any interaction"
-SAME_CODE = "nothing in the subject is the repository's, so both commits run the same code"
+SAME_CODE = "both commits run the same code"
+SAME_ENVIRONMENT = "the environment is the same"
+NOTHING_MOVED = "not known: code and environment are the baseline's, and what else moved is not on record"
 
 
 def attribute(square: Square) -> Attribution:
@@ -34,6 +36,9 @@ def attribute(square: Square) -> Attribution:
     (3.0, 0.5, 0.5, 'both')
     """
     corners = (square.old_in_old, square.old_in_new, square.new_in_old, square.new_in_new)
+    is_same_code = square.old_in_new.how == "same_code"
+    was, now = square.old_in_old.environment, square.new_in_new.environment
+    is_same_environment = was is not None and was == now
     y00, y01, y10, y11 = (corner.figure.value if corner.figure is not None else None for corner in corners)
     environment_db, code_db, interaction_db, note = _less(y00, y01), _less(y00, y10), None, None
     if y00 is not None and y01 is not None and y10 is not None and y11 is not None:
@@ -42,8 +47,12 @@ def attribute(square: Square) -> Attribution:
         code_db, note = _less(y01, y11), NO_OLD_ENVIRONMENT.format(why=_why(square.new_in_old))
     elif y10 is not None:
         environment_db, note = _less(y10, y11), NO_OLD_CODE.format(why=_why(square.old_in_new))
-    if square.old_in_new.how == "same_code":
-        note = SAME_CODE
+    if is_same_code and is_same_environment:
+        return Attribution(
+            cause=Cause.UNKNOWN, total_db=_less(y00, y11), square=square, message=NOTHING_MOVED
+        )
+    if is_same_code or is_same_environment:
+        note = SAME_CODE if is_same_code else SAME_ENVIRONMENT
     in_db = {"code": code_db, "environment": environment_db, "interaction": interaction_db}
     cause = _cause_in_db(code_db, environment_db) or _cause_by_order(square)
     return Attribution(

@@ -115,13 +115,13 @@ def _attribution(job: tables.Job, loss: Loss, corners: Corners) -> Attribution:
     )
     here = figure_of(loss.measurement)
     new_new = Corner(sha=job.sha, environment=new, how="measured", figure=here, job_id=job.id)
-    if new is not None and new == baseline.environment:
-        old_new, new_old = old_old, new_new  # there is one environment
-    elif not Subject.model_validate(loss.cell.subject).is_of_a_commit or (
+    if not Subject.model_validate(loss.cell.subject).is_of_a_commit or (
         job.sha is not None and job.sha == baseline.sha
     ):
         old_new = new_new.replace(sha=baseline.sha, how="same_code")
         new_old = old_old.replace(sha=job.sha, how="same_code")
+    elif new is not None and new == baseline.environment:
+        old_new, new_old = old_old, new_new  # there is one environment
     else:
         old_new, new_old = (corners.at(loss, spot) for spot in _spots(job, loss))
     return attribute(Square(old_in_old=old_old, old_in_new=old_new, new_in_old=new_old, new_in_new=new_new))
