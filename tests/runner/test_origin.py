@@ -32,6 +32,7 @@ def build():
 def breaks():
     raise RuntimeError("no model in this commit")
 """
+IMAGES = {"calibration": {"shape": [4, 3, 15, 15]}, "evaluation": {"shape": [1, 3, 15, 15]}}
 WEIGHTS = "weights.safetensors"
 
 
@@ -239,6 +240,51 @@ def test_of_several_files_the_one_that_fits_least_is_told(checkout: Checkout, tm
 def test_of_what_is_not_the_workers_own_nothing_is_said() -> None:
     zoo = Subject.model_validate({"zoo": "multiple-ops", "data": SMALL})
     assert origin(zoo, Git(sha="a" * 40), None, None) is None
+
+
+@pytest.fixture
+def plugin(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A scheme whose flow is a plugin in the checkout, installed as pip does with --editable."""
+    info = tmp_path / "packages" / "acme-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[noisefloor.flows]\nacme.ours = {checkout.module}:build\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    del sys.modules[checkout.module]
+    return {**STATIC, "flow": "acme.ours"}
+
+
+def files_of_plugin(scheme: dict[str, Any], sha: str) -> tuple[CellResult, ...]:
+    """What a shard of a model of the zoo gives: a cell of ours and one of the plugin's."""
+    cells = [
+        {"cell": str(ordinal), "scheme": one, "lane": {"engine": "qnnpack"}}
+        for ordinal, one in enumerate((STATIC, scheme))
+    ]
+    zoo = {"zoo": "multiple-ops", "data": IMAGES}
+    task = ShardTask.model_validate({"subject": zoo, "cells": cells, "git": {"sha": sha}})
+    return tuple(event.result for event in walk(task) if isinstance(event, CellFinished))
+
+
+def test_a_plugin_of_the_repository_is_of_its_commit(checkout: Checkout, plugin: dict[str, Any]) -> None:
+    ours, plugins = files_of_plugin(plugin, checkout.second)
+    assert (ours.status, ours.files) == (CellStatus.DONE, Files(commit=checkout.second))
+    assert plugins.files == Files(commit=checkout.second)
+
+
+def test_a_plugin_of_another_commit_is_not_measured(checkout: Checkout, plugin: dict[str, Any]) -> None:
+    for result in files_of_plugin(plugin, checkout.first):
+        assert (result.status, result.files) == (CellStatus.FAILED, Files(commit=checkout.second))
+        assert f"files of {checkout.second[:12]}, not of the job's" in (result.reason or "")
+
+
+@pytest.mark.parametrize("module", [MODEL, None])
+def test_a_plugin_that_is_not_of_the_repository_is_a_package_of_a_version(
+    checkout: Checkout, plugin: dict[str, Any], tmp_path: Path, module: str | None
+) -> None:
+    (checkout.folder / f"{checkout.module}.py").unlink()
+    if module is not None:
+        (tmp_path / "packages" / f"{checkout.module}.py").write_text(module)
+    assert [result.files for result in files_of_plugin(plugin, checkout.second)] == [None, None]
 
 
 def test_a_cell_says_of_which_commit_it_was_measured(checkout: Checkout) -> None:

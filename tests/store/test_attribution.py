@@ -22,6 +22,7 @@ from noisefloor.workflow.reasons import reasons
 OLD, NEW = ENVIRONMENT, ENVIRONMENT.replace(torch="2.14.0")
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
 DROP = {"rules": {"max_drop_db": 0.5}}
+PLUGIN = job(schemes=[{**SCHEME, "flow": "acme.lowbit"}], policy=DROP)
 OURS = imported("stacks:linear_stack", schemes=[SCHEME], policy=DROP)
 ZOO = job(schemes=[SCHEME], policy=DROP)
 
@@ -61,6 +62,12 @@ def test_in_one_environment_it_is_the_code(history: History) -> None:
     found = only(history, history.measure(OURS, 2, OLD, 37))
     assert (found.cause, found.code_db, found.environment_db) == (Cause.CODE, 3.0, 0.0)
     assert found.message.endswith("; the environment is the same")
+
+
+def test_a_plugin_is_code_that_a_commit_may_change(history: History) -> None:
+    history.measure(PLUGIN, 1, OLD, 40)
+    assert only(history, history.measure(PLUGIN, 2, OLD, 37)).cause is Cause.CODE
+    assert only(history, history.measure(PLUGIN, 3, NEW, 37)).cause is Cause.UNKNOWN
 
 
 def test_where_neither_moved_neither_is_blamed(history: History) -> None:

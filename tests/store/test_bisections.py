@@ -33,6 +33,8 @@ from noisefloor.workflow.keeper import Keeper
 from noisefloor.workflow.webhooks import put_webhook
 
 SCHEME = {"flow": "eager", "mode": "static", "edge": "float32->true"}
+PLUGIN = {**SCHEME, "flow": "acme.lowbit"}
+IMPORTED = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
 LAYERS = ("conv", "norm", "fc1", "fc2", "fc3")
 COMMITS = [f"{number:040x}" for number in range(1, 9)]
 MEASURED_ELSEWHERE = (
@@ -196,11 +198,15 @@ def test_over_isa_without_a_cap_to_try_is_a_conflict(engine: Engine, settings: S
         Bisecting(engine, settings, over="isa", job=job())
 
 
-def test_over_commits_each_step_wants_its_commit(engine: Engine, settings: Settings) -> None:
-    imported = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
+@pytest.mark.parametrize(
+    "changed", [{"subjects": [IMPORTED]}, {"schemes": [PLUGIN]}], ids=["model", "plugin"]
+)
+def test_over_commits_each_step_wants_its_commit(
+    engine: Engine, settings: Settings, changed: dict[str, object]
+) -> None:
     with writing(engine, "test") as session:
         takes = announce(session, checks_out=True)
-    bisecting = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[imported]))
+    bisecting = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(**changed))
 
     def answer(held: Claim, cell: str) -> CellResult:
         with reading(engine) as session:
@@ -216,13 +222,12 @@ def test_over_commits_each_step_wants_its_commit(engine: Engine, settings: Setti
 
 
 def test_commits_that_no_worker_has_are_passed_over(engine: Engine, settings: Settings) -> None:
-    imported = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
     there = (COMMITS[0], COMMITS[2], COMMITS[7])
     offering = {}
     with writing(engine, "test") as session:
         for sha in there:
             offering[sha] = announce(session, sha, commit=sha)
-    bisecting = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[imported]))
+    bisecting = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[IMPORTED]))
     for sha in (COMMITS[7], COMMITS[0], COMMITS[2]):
         figure = 20.0 if sha == COMMITS[7] else 40.0
         assert bisecting.step(lambda _held, cell, figure=figure: result(cell, figure), offering[sha])
@@ -238,10 +243,9 @@ def test_commits_that_no_worker_has_are_passed_over(engine: Engine, settings: Se
 def test_without_a_worker_that_checks_out_the_bisection_says_what_to_do(
     engine: Engine, settings: Settings
 ) -> None:
-    imported = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
     with writing(engine, "test") as session:
         announce(session)
-    seen = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[imported])).seen
+    seen = Bisecting(engine, settings, over="commits", commits=COMMITS, job=job(subjects=[IMPORTED])).seen
     assert seen.status.value == "failed"
     assert "no worker that is there has this commit: start `noisefloor worker --checkout …`" in seen.message
 
@@ -335,8 +339,7 @@ def test_workers_whose_files_are_not_the_jobs_are_told_from_a_loss(
 def test_of_a_job_its_ancestors_since_the_baseline_are_the_commits(
     engine: Engine, settings: Settings
 ) -> None:
-    imported = {"import": "subjects_under_test.odd:build", "data": job()["subjects"][0]["data"]}
-    of = lost(engine, settings, subjects=[imported])
+    of = lost(engine, settings, subjects=[IMPORTED])
     with writing(engine, "test") as session:
         takes = announce(session, checks_out=True)
     bisecting = Bisecting(engine, settings, over="commits", of=of.id)

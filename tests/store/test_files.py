@@ -1,5 +1,6 @@
 """What cells say of the files that they were measured from: kept, judged and shown."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from noisefloor.workflow.views import cell_views
 JOBS, OTHER, MERGE = "a" * 40, "b" * 40, "c" * 40
 DROP = {"rules": {"max_drop_db": 0.5}}
 WHERE = "is not tracked"
+PLUGIN = {"flow": "acme.lowbit", "mode": "static", "edge": "float32->true", "floor_db": 30}
 
 
 class Story:
@@ -34,10 +36,18 @@ class Story:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine, self.settings = engine, settings
 
-    def measured(self, files: Files | None, *, sha: str | None = JOBS, **changes: Any) -> tables.Job:
+    def measured(
+        self,
+        files: Files | None,
+        *,
+        sha: str | None = JOBS,
+        document: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> tables.Job:
         """A settled job whose cell says this of its files."""
         git = {"branch": "main", "sha": sha} if sha is not None else {}
-        spec = JobSpec.model_validate(imported("stacks:linear", **{"git": git, **changes}))
+        model = imported("stacks:linear") if document is None else document
+        spec = JobSpec.model_validate({**model, "git": git, **changes})
 
         def answer(cell: str) -> CellResult:
             return result(cell, files=files)
@@ -104,12 +114,26 @@ def test_what_is_of_other_files_without_any_rule_is_no_baseline(story: Story) ->
 def test_a_claim_has_the_commit_and_its_merge_where_files_are_the_workers_own(story: Story) -> None:
     named = {"sha": JOBS, "merge": MERGE, "ancestors": [OTHER], "repository": "org/repo"}
     with writing(story.engine, "test") as session:
-        for document in (imported("stacks:linear", git=named), job(git=named)):
+        for document in (
+            imported("stacks:linear", git=named),
+            job(git=named, schemes=[PLUGIN]),
+            job(git=named),
+        ):
             spec = JobSpec.model_validate(document)
             submit(session, project="demo", spec=spec, settings=story.settings, dispatch=LocalDispatch())
-        own, zoo = claimed(session), claimed(session)
+        own, plugin, zoo = (claimed(session) for _ in range(3))
     assert (own.git, own.commit) == (Git.model_validate(named), JOBS)
+    assert plugin.git == own.git
     assert (zoo.git, zoo.commit) == (Git(), None)
+
+
+@pytest.mark.parametrize(
+    ("files", "verdict"), [(Files(commit=JOBS), "pass"), (Files(commit=OTHER), "error"), (None, "pass")]
+)
+def test_a_plugins_files_are_judged_where_anything_is_said_of_them(
+    story: Story, files: Files | None, verdict: str
+) -> None:
+    assert story.measured(files, document=job(schemes=[PLUGIN])).verdict == verdict
 
 
 def test_a_retry_forgets_of_which_commit_the_files_were(story: Story) -> None:

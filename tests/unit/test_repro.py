@@ -7,6 +7,7 @@ from tests.samples import ENVIRONMENT, imported, job, small_data
 
 from noisefloor import plan
 from noisefloor.contract.figure import Figure
+from noisefloor.contract.files import Files
 from noisefloor.contract.job import CellStatus, Git, JobSpec
 from noisefloor.contract.resources import CellView, MeasurementView
 from noisefloor.contract.verdict import Finding, Verdict
@@ -48,6 +49,11 @@ def test_a_model_of_the_repository_needs_its_commit() -> None:
 def test_a_model_of_the_zoo_needs_no_checkout() -> None:
     said = repro(cell(job(), measured(41.5)), GIT, AVX512).told
     assert said == "With torch 2.13.0 on AVX512 (Xeon), it prints 41.500 dB."
+
+
+def test_a_plugin_of_the_repository_needs_its_commit() -> None:
+    ours = cell(job(), measured(41.5)).replace(files=Files(commit=GIT.sha))
+    assert repro(ours, GIT, AVX512).told.startswith("In a checkout of acme/models at a04143084")
 
 
 def test_files_are_named_and_pinned_ones_need_no_commit() -> None:

@@ -1,13 +1,15 @@
 """What other packages bring, by entry points: subjects, flows, quantizers and metrics, named with a dot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, get_args
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
 
+from noisefloor.contract.plugins import Kind, Plugin
 from noisefloor_workers.lanes.engine import Unsupported
 
 UNKNOWN = "unknown"
-Kind = Literal["subject", "flow", "quantizer", "metric"]
 
 
 def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
@@ -26,14 +28,29 @@ def plugin(kind: Kind, name: str, built_in: Iterable[str] = ()) -> Any:
     return found[0].load()
 
 
-def packages(names: Iterable[tuple[Kind, str | None]]) -> dict[str, str]:
-    """The version of each package that brings one of these plugins; names of ours bring none."""
-    return _versions(point for kind, name in names if name and "." in name for point in _points(kind, name))
+def packages(named: Iterable[Plugin]) -> dict[str, str]:
+    """The version of each package that brings one of these plugins."""
+    return _versions(point for plugin in named for point in _points(*plugin))
+
+
+def files(named: Iterable[Plugin]) -> Iterator[Path]:
+    """The file of each module that brings one of these plugins, of those that have one."""
+    for module in dict.fromkeys(point.module for plugin in named for point in _points(*plugin)):
+        if (file := _file_of(module)) is not None:
+            yield file
 
 
 def installed() -> dict[str, str]:
     """The version of each package that brings any plugin."""
     return _versions(point for kind in get_args(Kind) for point in entry_points(group=_group(kind)))
+
+
+def _file_of(module: str) -> Path | None:
+    try:
+        spec = find_spec(module)
+    except Exception:  # noqa: BLE001 - it imports what the module is in, which may raise anything
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _versions(points: Iterable[EntryPoint]) -> dict[str, str]:

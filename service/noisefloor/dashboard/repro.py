@@ -7,7 +7,6 @@ from typing import Any
 from noisefloor.contract.job import Git
 from noisefloor.contract.measurement import OUTPUT, SQNR
 from noisefloor.contract.resources import CellView, MeasurementView
-from noisefloor.contract.subject import Subject
 from noisefloor.dashboard.words import decibels, edge_words, short_sha
 
 NO_CAP = "native"
@@ -29,22 +28,22 @@ def repro(
 ) -> Repro:
     """The command of a cell of a job at `git`. `measured`: the figure that is looked for, if it is one."""
     document = environment or {}
-    given = ", ".join((*_needs(cell.subject, git), *_surroundings(document)))
+    given = ", ".join((*_needs(cell, git), *_surroundings(document)))
     prints = ", ".join(_prints(cell, measured))
     said = f"{given}, it prints {prints}" if prints else given
     sentences = [said[:1].upper() + said[1:], *_verdict(cell, measured), *_cap(document)]
     return Repro(command=cell.repro, told=" ".join(f"{one}." for one in sentences if one))
 
 
-def _needs(subject: Subject, git: Git) -> Iterator[str]:
-    if subject.is_of_a_commit:
+def _needs(cell: CellView, git: Git) -> Iterator[str]:
+    if cell.subject.is_of_a_commit or cell.files is not None:
         of = f" of {git.repository}" if git.repository else ""
         changed = ", with the changes that were not committed" if git.dirty else ""
         sha = short_sha(git.sha) if git.sha else None
         at = f" at {sha} (git checkout {sha}){changed}" if sha else ", at a commit that the job does not name"
         yield f"in a checkout{of}{at}"
-    data = subject.data
-    sources = (subject.weights, *((data.calibration, data.evaluation) if data is not None else ()))
+    data = cell.subject.data
+    sources = (cell.subject.weights, *((data.calibration, data.evaluation) if data is not None else ()))
     names = (one.safetensors for one in sources if one is not None and one.safetensors is not None)
     if files := dict.fromkeys(names):
         yield f"with {' and '.join(files)} below NOISEFLOOR_FILES or below the folder"

@@ -19,8 +19,8 @@ class Doubt(Value):
 def doubt(git: Git, subject: Subject, files: Files | None) -> Doubt | None:
     """What speaks against the files that a cell was measured from; None where nothing does.
 
-    A job without a commit, and a subject that no commit can change, leave nothing to doubt. That files were
-    changed is not said again where the job says it.
+    A job without a commit leaves nothing to doubt, nor does a subject that no commit can change where nobody
+    says anything of files. That files were changed is not said again where the job says it.
 
     >>> from noisefloor.contract.subject import Subject
     >>> net = Subject.model_validate({"import": "net:build", "data": {
@@ -29,7 +29,7 @@ def doubt(git: Git, subject: Subject, files: Files | None) -> Doubt | None:
     True
     >>> doubt(Git(sha="a" * 40), net, Files(commit="a" * 40))
     """
-    if git.sha is None or not subject.is_of_a_commit:
+    if git.sha is None or (files is None and not subject.is_of_a_commit):
         return None
     if files is None or files.commit is None or files.reason is not None:
         reason = files.reason if files is not None and files.reason is not None else UNSAID

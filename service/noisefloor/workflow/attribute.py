@@ -8,6 +8,8 @@ from sqlalchemy.orm import Session
 from noisefloor.contract.attribution import Attribution, AttributionView, Corner, Square
 from noisefloor.contract.lane import Lane
 from noisefloor.contract.measurement import Environment
+from noisefloor.contract.plugins import changes_with_commits
+from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.verdict import Baseline, Finding
 from noisefloor.contract.worker import Capabilities
@@ -115,9 +117,7 @@ def _attribution(job: tables.Job, loss: Loss, corners: Corners) -> Attribution:
     )
     here = figure_of(loss.measurement)
     new_new = Corner(sha=job.sha, environment=new, how="measured", figure=here, job_id=job.id)
-    if not Subject.model_validate(loss.cell.subject).is_of_a_commit or (
-        job.sha is not None and job.sha == baseline.sha
-    ):
+    if (job.sha is not None and job.sha == baseline.sha) or not _changes_with_commits(loss):
         old_new = new_new.replace(sha=baseline.sha, how="same_code")
         new_old = old_old.replace(sha=job.sha, how="same_code")
     elif new is not None and new == baseline.environment:
@@ -125,6 +125,11 @@ def _attribution(job: tables.Job, loss: Loss, corners: Corners) -> Attribution:
     else:
         old_new, new_old = (corners.at(loss, spot) for spot in _spots(job, loss))
     return attribute(Square(old_in_old=old_old, old_in_new=old_new, new_in_old=new_old, new_in_new=new_new))
+
+
+def _changes_with_commits(loss: Loss) -> bool:
+    subject, scheme = Subject.model_validate(loss.cell.subject), Scheme.model_validate(loss.cell.scheme)
+    return changes_with_commits(subject, scheme, [loss.measurement.metric])
 
 
 def _spots(job: tables.Job, loss: Loss) -> Iterable[Spot]:

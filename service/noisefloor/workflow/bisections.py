@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from noisefloor import plan
 from noisefloor.contract.bisection import BisectionSpec, BisectionStatus, BisectionView
 from noisefloor.contract.job import PRIORITIES, Git, JobSpec
+from noisefloor.contract.plugins import changes_with_commits
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.scheme import Scheme
@@ -72,7 +73,7 @@ def start(
         title=found.title[:TITLE_LENGTH] or row.id,
         spec=_quiet(found.spec),
         over=asked.over,
-        sha=found.spec.git.sha if any(subject.is_of_a_commit for subject in found.spec.subjects) else None,
+        sha=found.spec.git.sha if _changes_with_commits(found.spec) else None,
         below_db=found.below_db,
         had=found.had,
         search=_search(session, found, asked),
@@ -139,10 +140,16 @@ def _check_fits(spec: JobSpec, asked: BisectionSpec) -> None:
         refusal = refusal or without_layers(spec)
     if asked.over == "environments" and len(spec.lanes.isa) * len(spec.lanes.threads) > 1:
         refusal = refusal or "over environments takes a job of one isa and one number of threads"
-    if asked.over == "commits" and not any(subject.is_of_a_commit for subject in spec.subjects):
-        refusal = refusal or "nothing in the subject is the repository's: no commit changes what it measures"
+    if asked.over == "commits" and not _changes_with_commits(spec):
+        refusal = refusal or "nothing in it is the repository's: no commit changes what it measures"
     if refusal is not None:
         raise invalid(field, refusal, asked.of, None)
+
+
+def _changes_with_commits(spec: JobSpec) -> bool:
+    return any(
+        changes_with_commits(cell.subject, cell.scheme, spec.analysis.metrics) for cell in plan.cells(spec)
+    )
 
 
 def _search(session: Session, found: Target, asked: BisectionSpec) -> Search | Environments | None:

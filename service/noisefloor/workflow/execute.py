@@ -1,5 +1,7 @@
 """What a worker does to a shard: claim it, keep its lease, and the sweep of those that nobody keeps."""
 
+from collections.abc import Iterable
+
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.analysis import Analysis
@@ -7,10 +9,12 @@ from noisefloor.contract.base import Value
 from noisefloor.contract.job import CellStatus, Git, Limits
 from noisefloor.contract.lane import Isa
 from noisefloor.contract.measurement import CellTask
+from noisefloor.contract.plugins import changes_with_commits
+from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 from noisefloor.contract.worker import Capabilities
 from noisefloor.dispatch.port import Dispatch
-from noisefloor.store import cells, jobs, shards
+from noisefloor.store import cells, jobs, shards, tables
 from noisefloor.store.tables import Shard
 from noisefloor.workflow.record import end_shard
 
@@ -20,7 +24,7 @@ PROGRESS_LENGTH = 200
 class Claim(Value):
     """A shard in a worker's hands. `attempt` is the fencing token of everything it reports.
 
-    `git`: of the commit whose files the subject is of, if a job names it and the subject is of files.
+    `git`: of the commit whose files it is to be measured from, where a commit may change what is measured.
     `tries` above one says that the worker before lost its lease.
     """
 
@@ -78,7 +82,7 @@ def _claim(
             "isa": shard.isa,
             "threads": shard.threads,
             "torch": shard.torch,
-            "git": _git(shard, conditions, subject),
+            "git": _git(shard, conditions, subject, mine),
             "subject": subject,
             "cells": [{"cell": cell.id, "scheme": cell.scheme, "lane": cell.lane} for cell in mine],
             "limits": conditions.limits,
@@ -88,10 +92,12 @@ def _claim(
     )
 
 
-def _git(shard: Shard, conditions: jobs.Conditions, subject: Subject) -> Git:
+def _git(shard: Shard, conditions: jobs.Conditions, subject: Subject, mine: Iterable[tables.Cell]) -> Git:
     if shard.wants_commit is not None:
         return Git(repository=conditions.git.repository, sha=shard.wants_commit)
-    return conditions.git if subject.is_of_a_commit else Git()
+    schemes, metrics = (Scheme.model_validate(cell.scheme) for cell in mine), conditions.analysis.metrics
+    matters = any(changes_with_commits(subject, scheme, metrics) for scheme in schemes)
+    return conditions.git if matters else Git()
 
 
 def heartbeat(session: Session, held: Claim, progress: str) -> bool | None:

@@ -7,11 +7,12 @@ from itertools import groupby
 
 from noisefloor.contract.files import Files
 from noisefloor.contract.measurement import CellResult, CellTask, Environment
+from noisefloor.contract.plugins import Plugin, plugins
 from noisefloor.gate.files import doubt
 from noisefloor_workers.flows.protocol import Unsupported
 from noisefloor_workers.lanes.device import hold
 from noisefloor_workers.lanes.environment import environment
-from noisefloor_workers.plugins import Kind, packages
+from noisefloor_workers.plugins import packages
 from noisefloor_workers.runner import operators
 from noisefloor_workers.runner.bench import Bench
 from noisefloor_workers.runner.kernels import walk_kernels
@@ -58,7 +59,7 @@ def walk(task: ShardTask) -> Iterator[ChildEvent]:
         loaded = load(task.subject, task.import_allow, task.files).on(task.device)
     except BaseException as error:  # noqa: BLE001 - a model may raise anything, SystemExit too
         loaded = error
-    files = origin(task.subject, task.git, task.files, task.told)
+    files = origin(task.subject, task.git, task.files, task.told, _plugins(task, *task.cells))
     against = doubt(task.git, task.subject, files)
     if against is not None and against.certain:
         loaded = OtherFilesError(against.message)
@@ -127,10 +128,8 @@ def _ended(error: BaseException, task: ShardTask, cell: CellTask, started_s: flo
 
 def _environment(task: ShardTask, cell: CellTask) -> Environment:
     """What the cell's figures depend on, with the packages of the plugins that it uses."""
-    named: list[tuple[Kind, str | None]] = [
-        ("subject", task.subject.zoo),
-        ("flow", cell.scheme.flow),
-        ("quantizer", cell.scheme.quantizer),
-    ]
-    named += [("metric", name) for name in task.analysis.metrics]
-    return environment(task.device, packages(named))
+    return environment(task.device, packages(_plugins(task, cell)))
+
+
+def _plugins(task: ShardTask, *cells: CellTask) -> set[Plugin]:
+    return {plugin for cell in cells for plugin in plugins(task.subject, cell.scheme, task.analysis.metrics)}

@@ -1,21 +1,23 @@
-"""Of which commit a subject's own files are: git is asked where they lie, once a shard.
+"""Of which commit a shard's own files are: git is asked where they lie, once a shard.
 
-It is asked after the subject was loaded: then a module is known by its file. The factory's module stands for
-all that it imports.
+It is asked after the subject was loaded: then a module is known by its file. The module of a factory or of a
+plugin stands for all that it imports.
 """
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from noisefloor.contract.files import Files
 from noisefloor.contract.job import Git
+from noisefloor.contract.plugins import Plugin
 from noisefloor.contract.subject import Subject
 from noisefloor.gate.files import doubt, same
 from noisefloor.git import CHANGED, git, repository
+from noisefloor_workers.plugins import files as files_of
 from noisefloor_workers.subjects import tensors
 from noisefloor_workers.subjects.errors import SubjectError
 
@@ -32,16 +34,22 @@ class UnknownError(Exception):
     """Git does not say of which commit a file is."""
 
 
-def origin(subject: Subject, wanted: Git, folder: Path | None, told: str | None) -> Files | None:
-    """The commit of the subject's files; None where the job names none, or nothing is the worker's own.
+def origin(
+    subject: Subject, wanted: Git, folder: Path | None, told: str | None, plugins: Iterable[Plugin] = ()
+) -> Files | None:
+    """The commit of the worker's own files; None where the job names none, or nothing is the worker's own.
 
     `told` is the commit that the worker was told they are of: it counts where git does not say, and never
-    against what git says. Of several files, the one that fits the wanted commit least.
+    against what git says. A plugin is the worker's own where git finds it in the job's repository, and else a
+    package by its version. Of several files, the one that fits the wanted commit least.
     """
-    if wanted.sha is None or not subject.is_of_a_commit:
+    if wanted.sha is None:
         return None
     asked = Asked(wanted)
     found = [_of(path, asked, told) for path in _own(subject, folder)]
+    found += [files for path in files_of(plugins) if (files := _of(path, asked, None)).reason is None]
+    if not found:
+        return None
 
     def misfit(files: Files) -> int:
         against = doubt(wanted, subject, files)
