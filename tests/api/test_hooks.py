@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from standardwebhooks import Webhook
 from tests.ci.events import (
     RECORDED,
@@ -36,6 +36,7 @@ from noisefloor.ci.signatures import github_signature, github_signed
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import reading, writing
+from noisefloor.workflow.deliver import expire
 
 JOBS = "/v1/projects/demo/jobs"
 
@@ -447,6 +448,49 @@ def test_a_job_that_can_no_longer_be_ends_its_check_as_error(
         (told,) = session.scalars(select(tables.Delivery.announcement))
     assert told["verdict"] == "error"
     assert "at most 1" in told["message"]
+
+
+def gate(hooks: httpx.Client) -> tuple[str, str]:
+    """The verdict of the commit that was pushed."""
+    answer = hooks.post("/v1/projects/demo/gates", json={"sha": sha(1)})
+    assert answer.status_code == 201, answer.text
+    return answer.json()["verdict"], answer.json()["message"]
+
+
+def test_a_commit_does_not_pass_without_a_suite_whose_check_was_opened(
+    hooks: httpx.Client, engine: Engine
+) -> None:
+    keep(hooks)
+    keep(hooks, "elsewhere", run="external", job=None)
+    deliver(hooks, "push", push())
+    with writing(engine, "test") as session:
+        finish(session, claimed(session))
+    said = f"no job of this name or suite measures {sha(1)}"
+    assert gate(hooks) == ("pending", f"elsewhere: {said}")
+    with writing(engine, "test") as session:
+        session.execute(update(tables.Check).values(deadline=0.0))
+        expire(session)
+    assert gate(hooks) == ("error", f"elsewhere: the suite's check ended, and {said}")
+    hooks.post(JOBS, json=job(suite="elsewhere", git={"sha": sha(1), "branch": "topic"}))
+    with writing(engine, "test") as session:
+        finish(session, claimed(session))
+    assert gate(hooks)[0] == "pass"
+
+
+def test_a_commit_does_not_pass_without_a_suite_that_could_not_be_started(
+    hooks: httpx.Client, engine: Engine, settings: Settings
+) -> None:
+    keep(hooks)
+    keep(hooks, "wide", job=job(lanes={"engine": ["x86", "onednn"]}))
+    with serving(with_secrets(settings, max_cells=1, token="s3cret", github_token=None), engine) as client:
+        answer = deliver(client, "push", push())
+    assert {one["suite"]: one["outcome"] for one in answer["suites"]} == {"int8": "started", "wide": "failed"}
+    with writing(engine, "test") as session:
+        finish(session, claimed(session))
+    assert gate(hooks) == (
+        "error",
+        f"wide: the suite's check ended, and no job of this name or suite measures {sha(1)}",
+    )
 
 
 def test_signatures_are_as_published() -> None:

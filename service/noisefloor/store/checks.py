@@ -61,6 +61,12 @@ def at(session: Session, *, project: str, suite: str, repository: str, sha: str)
     )
 
 
+def at_commit(session: Session, project: str, sha: str) -> Sequence[Check]:
+    """The checks of a project's suites at a commit, oldest first."""
+    query = select(Check).where(Check.project == project, Check.sha == sha)
+    return session.scalars(query.order_by(Check.id)).all()
+
+
 def on_line(session: Session, *, project: str, suite: str, repository: str, line: str) -> Sequence[Check]:
     """The checks of a branch or a pull request, newest first."""
     return session.scalars(

@@ -37,14 +37,19 @@ def open_gate(session: Session, project: str, asked: GateRequest) -> tables.Gate
 
 
 def answer(session: Session, gate: tables.Gate, now: datetime) -> GateView:
-    """The answer as of now: of jobs of one suite or name the latest counts, of those without a name each."""
+    """The answer as of now: of jobs of one suite or name the latest counts, of those without a name each.
+
+    A suite whose check was opened at the commit counts without a job, too.
+    """
     policy = JobPolicy.model_validate(gate.policy).policy if gate.policy is not None else None
     counted: dict[str, tables.Job] = {}
     for job in jobs.at_commit(session, gate.project, gate.sha):
         counted[checks.suite_of(session, job.id) or job.name or job.id] = job
     told = [_told(session, gate, job, policy, now) for job in counted.values()]
     there = counted.keys() | {job.name for job in counted.values()}
-    told += [_absent(gate, name, now) for name in gate.expect if name not in there]
+    due = {check.suite: check for check in checks.at_commit(session, gate.project, gate.sha)}
+    expected = dict.fromkeys((*gate.expect, *due))
+    told += [_absent(gate, name, due.get(name), now) for name in expected if name not in there]
     verdict, message = _conclude(gate, told, now)
     return GateView(
         id=gate.id,
@@ -73,9 +78,11 @@ def _told(
     return GateJob(name=job.name, job=job.id, verdict=judgement.verdict, message=judgement.message)
 
 
-def _absent(gate: tables.Gate, name: str, now: datetime) -> GateJob:
+def _absent(gate: tables.Gate, name: str, check: tables.Check | None, now: datetime) -> GateJob:
     verdict = Verdict.PENDING if now < gate.deadline else Verdict.ERROR
     message = f"no job of this name or suite measures {gate.sha}"
+    if check is not None and not check.open:
+        verdict, message = Verdict.ERROR, f"the suite's check ended, and {message}"
     return GateJob(name=name, job=None, verdict=verdict, message=message)
 
 
