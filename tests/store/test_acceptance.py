@@ -63,6 +63,21 @@ def test_what_follows_on_the_branch_is_let_through_down_to_there(project: Projec
     assert project.measure(36.2, "topic", baseline=NEAREST).verdict == Verdict.REGRESSED
 
 
+def test_a_floor_that_is_set_or_raised_afterwards_is_not_what_was_accepted(project: Project) -> None:
+    def under(**rules: float) -> tables.Job:
+        return project.measure(36.9, rules={"max_drop_db": 0.5, **rules})
+
+    project.measure(40.0)
+    project.accept(job=project.measure(37.0).id)
+    assert under(floor_db=36.0).verdict == Verdict.PASS
+    broken = under(floor_db=38.0)
+    assert broken.verdict == Verdict.REGRESSED
+    project.accept(job=broken.id)
+    assert broken.verdict == Verdict.ACKNOWLEDGED
+    verdicts = [under(floor_db=floor_db).verdict for floor_db in (37.5, 38.0, 38.5)]
+    assert verdicts == [Verdict.ACKNOWLEDGED, Verdict.ACKNOWLEDGED, Verdict.REGRESSED]
+
+
 def test_another_branch_may_not_lose_what_was_accepted_here(project: Project) -> None:
     project.accept(sha=lost_on_topic(project).sha)
     project.repository.on("main")

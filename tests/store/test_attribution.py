@@ -70,6 +70,16 @@ def test_a_plugin_is_code_that_a_commit_may_change(history: History) -> None:
     assert only(history, history.measure(PLUGIN, 3, NEW, 37)).cause is Cause.UNKNOWN
 
 
+def test_what_lost_nothing_has_no_cause(history: History) -> None:
+    history.measure(OURS, 1, OLD, 40)
+    below_a_floor = {**OURS, "policy": {"rules": {"floor_db": 50, "max_drop_db": 0.5}}}
+    for commit, figure in ((2, 40), (3, 41)):
+        lost = history.measure(below_a_floor, commit, OLD, figure)
+        assert (lost.verdict, list(attributions_of(history.session, lost))) == ("regressed", [])
+        (told,) = reasons(history.session, lost.project, lost.id).losses
+        assert told.cause is None
+
+
 def test_where_neither_moved_neither_is_blamed(history: History) -> None:
     history.measure(ZOO, 1, OLD, 40)
     found = only(history, history.measure(ZOO, 2, OLD, 37))

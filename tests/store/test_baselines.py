@@ -325,6 +325,26 @@ def test_an_accepted_loss_is_where_creep_starts_anew(project: Project) -> None:
     assert (finding.anchor.sha, finding.anchor.source) == (lost.sha, "accepted")
 
 
+def test_no_commit_before_the_accepted_one_is_let_through_with_it(project: Project) -> None:
+    project.measure(40.0)
+    before = project.measure(37.3)
+    project.repository.commits -= 1  # as a rebase makes them, in one second
+    lost = project.measure(37.0)
+    assert before.measured_at == lost.measured_at
+    assert project.accept(job=lost.id) == [lost.id]
+    assert before.verdict == Verdict.REGRESSED
+
+
+@pytest.mark.parametrize("since", ["v2", "pinned"])
+def test_creep_has_nothing_to_start_from_where_a_loss_was_accepted_alone(
+    project: Project, since: str
+) -> None:
+    project.measure(40.0, tag="v1")
+    project.accept(job=project.measure(37.0, rules={"max_drop_db": 0.5}).id)
+    again = project.measure(36.8, rules={"creep_db": {"max": 1.0, "since": since}})
+    assert again.verdict == Verdict.NO_BASELINE
+
+
 def test_creep_is_measured_from_a_pin(project: Project) -> None:
     pinned = project.measure(40.0)
     project.accept(kind="pin", sha=pinned.sha, reason="the release")

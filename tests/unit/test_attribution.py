@@ -54,6 +54,8 @@ def test_no_loss_is_told_as_less_than_none() -> None:
         ((40, 37, 40, 37), Cause.ENVIRONMENT),
         ((40, 38, 39, 37), Cause.BOTH),
         ((40, 40, 40, 37), Cause.BOTH),  # neither alone: it takes both
+        ((40, 40, 39.992, 39.992), Cause.CODE),  # too little to notice, and still of one side
+        ((40, 39.992, 40, 39.992), Cause.ENVIRONMENT),
         ((40, 40, None, 37), Cause.CODE),
         ((40, 37, None, 37), Cause.ENVIRONMENT),
         ((40, None, 37, 37), Cause.CODE),

@@ -86,6 +86,7 @@ def test_a_step_is_bad_below_what_is_asked_or_nearer_to_the_bad_end(
     ("measured", "below_db", "said"),
     [
         ((20, 30, 30, 40), None, "nothing is lost from a to d"),
+        ((40, 40, 40, 39.96), None, "no more than 0.05 dB is lost from a to d"),
         ((40, 30, 30, 20), 50, "a is bad already: 40.000 dB"),
         ((40, 30, 30, 20), 10, "d is not bad: 20.000 dB"),
         ((40, 30, 30, "crashed"), None, "d is an end of the search, and cannot be told: crashed"),

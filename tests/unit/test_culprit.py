@@ -35,6 +35,16 @@ def test_without_a_loss_it_is_the_noisiest() -> None:
         assert (found.layer.name, found.drop_db) == ("a", None)
 
 
+def test_the_layer_at_which_no_numbers_begin_comes_before_any_loss() -> None:
+    whole = report(a=20.0, b=38.0, c=30.0)
+    broken = whole.layers[1].replace(local=Figure.of(FigureKind.NONFINITE), share=None)
+    found = culprit(
+        whole.replace(layers=(whole.layers[0], broken, whole.layers[2])), report(a=40.0, b=41.0, c=42.0)
+    )
+    assert found is not None
+    assert str(found) == "b (Linear) is the first layer whose output has NaN or infinite elements"
+
+
 def test_there_is_none_where_nothing_is_known_or_nothing_is_wrong() -> None:
     assert culprit(report(), report(a=30.0)) is None
     assert culprit(report(a=None), None) is None

@@ -44,9 +44,12 @@ def test_other_files_are_certain_and_what_to_do_is_said(subject: dict[str, Any])
 
 
 @pytest.mark.parametrize("subject", NOT_OWN)
-def test_what_no_commit_can_change_is_not_doubted(subject: dict[str, Any]) -> None:
+def test_what_no_commit_can_change_is_not_doubted_unless_files_are_said_of_it(
+    subject: dict[str, Any],
+) -> None:
     assert said(None, subject=subject) is None
-    assert said(Files(commit=OTHER), subject=subject) is None
+    assert said(Files(commit=GIT.sha), subject=subject) is None
+    assert said(Files(commit=OTHER), subject=subject) == said(Files(commit=OTHER))
 
 
 def test_a_job_without_a_commit_is_not_doubted() -> None:

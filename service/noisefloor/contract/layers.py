@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from noisefloor.contract.base import Text, Value
-from noisefloor.contract.figure import Figure
+from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.scheme import Edge, Variant
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -91,12 +91,21 @@ class Sensitivity(Value):
 
 
 class Culprit(Value):
-    """The layer to look at first: whose own error grew most since the result before, or else the noisiest."""
+    """The layer to look at first.
+
+    The first whose output is no number; else whose own error grew most since the result before, or else the
+    noisiest.
+    """
 
     edge: Edge
     layer: Layer
     was: Layer | None = Field(default=None, description="at the result before; null of the noisiest")
     drop_db: float | None = Field(default=None, description="by which its own SQNR fell since, dB")
+
+    @property
+    def is_nonfinite(self) -> bool:
+        """Whether it is the one at which NaN or infinite elements begin."""
+        return FigureKind.NONFINITE in {self.layer.local.kind, self.layer.cumulative.kind}
 
     def __str__(self) -> str:
         """What it lost since; of the noisiest, its part of the layers' own errors.
@@ -107,6 +116,8 @@ class Culprit(Value):
         "fc (Linear) has 90% of the layers' own errors"
         """
         name = f"{self.layer.name} ({self.layer.kind})"
+        if self.is_nonfinite:
+            return f"{name} is the first layer whose output has NaN or infinite elements"
         if self.was is not None and self.drop_db is not None:
             return (
                 f"{name} lost {self.drop_db:.3f} dB: its own error was at {self.was.local} dB "

@@ -84,6 +84,9 @@ class Breach(Value):
     tolerance_db: float | None = Field(
         default=None, description="how far below an accepted level is still covered; None: no level covers it"
     )
+    limit: float | None = Field(
+        default=None, description="what was asked, of a rule that is held against no earlier result"
+    )
 
 
 class Finding(Breach):

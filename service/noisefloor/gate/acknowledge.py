@@ -1,6 +1,6 @@
 """Acknowledging: which regressions an acceptance or a waiver lets through. A day is a value, not a clock."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 from noisefloor.contract.base import Value
@@ -29,14 +29,15 @@ def concerns(accepted: Commit, job: Commit, *, merged_into: str | None) -> bool:
 
     It holds for the commit itself and what descends from it; and, from then on, for its branch, where a
     rebase gives it another sha, and for the branch that it is merged into, where a squash does. No other
-    branch may lose what was accepted there.
+    branch may lose what was accepted there, and no commit before it: of one time, its ancestors tell.
     """
     if job.job_id == accepted.job_id:
         return True
     if accepted.sha is not None and accepted.sha in {job.sha, *job.ancestors}:
         return True
     branches = {accepted.branch, merged_into} - {None}
-    return job.at >= accepted.at and job.branch in branches
+    is_later = job.at >= accepted.at and job.sha not in accepted.ancestors
+    return is_later and job.branch in branches
 
 
 def by_levels(finding: Finding, figure: Figure | None, levels: Sequence[Level], today: date) -> Finding:
@@ -89,11 +90,31 @@ def _led(finding: Finding, breaches: Sequence[Breach]) -> Finding:
     return finding.replace(**dict(leading), also=rest)
 
 
+def limits(finding: Finding) -> dict[str, float]:
+    """What the broken rules asked that are held against no earlier result: nobody accepts more than that.
+
+    >>> limits(Finding(verdict=Verdict.REGRESSED, rule="floor_db", message="", limit=30.0))
+    {'floor_db': 30.0}
+    """
+    broken = (Verdict.REGRESSED, Verdict.ACKNOWLEDGED)
+    return {b.rule: b.limit for b in _breaches(finding) if b.verdict in broken and b.limit is not None}
+
+
+def _was_asked(breach: Breach, accepted: Mapping[str, float] | None) -> bool:
+    """Whether a rule asks no more than it did when somebody accepted that it was broken, if that is known."""
+    if accepted is None:
+        return True
+    limit = accepted.get(breach.rule)
+    if limit is None or breach.limit is None:
+        return False
+    return breach.limit >= limit if breach.rule == "agree_within_db" else breach.limit <= limit
+
+
 def _covers(breach: Breach, figure: Figure | None, level: Level) -> bool:
     improved = breach.rule == "on_improvement"
     if breach.verdict is not Verdict.REGRESSED and not improved:
         return False
-    if level.spent and breach.rule not in ABSOLUTE:
+    if not (_was_asked(breach, level.limits) if breach.rule in ABSOLUTE else not level.spent):
         return False
     if level.figure is None:
         return breach.rule == "on.missing_series"

@@ -92,7 +92,13 @@ def _below_best(rule: Agreement, member: Member, best: Member) -> Finding:
             f"{figure} dB is {top.value - figure.value:.3f} dB below {best.lane} ({top} dB), "
             f"{rule.max:.3f} allowed"
         )
-    return Finding(verdict=Verdict.REGRESSED, rule="agree_within_db", message=message, tolerance_db=0.0)
+    return Finding(
+        verdict=Verdict.REGRESSED,
+        rule="agree_within_db",
+        message=message,
+        tolerance_db=0.0,
+        limit=rule.max,
+    )
 
 
 def _rank(member: Member) -> float:

@@ -40,6 +40,7 @@ def attribute(square: Square) -> Attribution:
     was, now = square.old_in_old.environment, square.new_in_new.environment
     is_same_environment = was is not None and was == now
     y00, y01, y10, y11 = (corner.figure.value if corner.figure is not None else None for corner in corners)
+    total_db = _less(y00, y11)
     environment_db, code_db, interaction_db, note = _less(y00, y01), _less(y00, y10), None, None
     if y00 is not None and y01 is not None and y10 is not None and y11 is not None:
         interaction_db = (y01 - y11) - (y00 - y10)  # in pairs: equal corners leave no rounding
@@ -48,21 +49,21 @@ def attribute(square: Square) -> Attribution:
     elif y10 is not None:
         environment_db, note = _less(y10, y11), NO_OLD_CODE.format(why=_why(square.old_in_new))
     if is_same_code and is_same_environment:
-        return Attribution(
-            cause=Cause.UNKNOWN, total_db=_less(y00, y11), square=square, message=NOTHING_MOVED
-        )
+        return Attribution(cause=Cause.UNKNOWN, total_db=total_db, square=square, message=NOTHING_MOVED)
     if is_same_code or is_same_environment:
         note = SAME_CODE if is_same_code else SAME_ENVIRONMENT
     in_db = {"code": code_db, "environment": environment_db, "interaction": interaction_db}
-    cause = _cause_in_db(code_db, environment_db) or _cause_by_order(square)
+    cause = _cause_in_db(code_db, environment_db, interaction_db) or _cause_by_order(square)
     return Attribution(
         cause=cause,
-        total_db=_less(y00, y11),
+        total_db=total_db,
         code_db=code_db,
         environment_db=environment_db,
         interaction_db=interaction_db,
         square=square,
-        message=_unknown(square) if cause is Cause.UNKNOWN else _sentence(cause, in_db, note),
+        message=_unknown(square)
+        if cause is Cause.UNKNOWN
+        else _sentence(cause, in_db, note, is_in_db=total_db is not None),
     )
 
 
@@ -70,13 +71,18 @@ def _less(before: float | None, after: float | None) -> float | None:
     return before - after if before is not None and after is not None else None
 
 
-def _cause_in_db(code_db: float | None, environment_db: float | None) -> Cause | None:
+def _cause_in_db(
+    code_db: float | None, environment_db: float | None, interaction_db: float | None
+) -> Cause | None:
+    """Whose part is noticeable; of a loss that is none itself, whose part is larger."""
     if code_db is None or environment_db is None:
         return None
     by_code, by_environment = code_db > NOTICEABLE_DB, environment_db > NOTICEABLE_DB
-    if by_code == by_environment:
+    if by_code != by_environment:
+        return Cause.CODE if by_code else Cause.ENVIRONMENT
+    if by_code or (interaction_db is not None and interaction_db > NOTICEABLE_DB):
         return Cause.BOTH
-    return Cause.CODE if by_code else Cause.ENVIRONMENT
+    return Cause.CODE if code_db > environment_db else Cause.ENVIRONMENT
 
 
 def _cause_by_order(square: Square) -> Cause:
@@ -104,8 +110,8 @@ def _as_good(figure: Figure, other: Figure) -> bool:
     return other.value - figure.value <= NOTICEABLE_DB
 
 
-def _sentence(cause: Cause, in_db: dict[str, float | None], note: str | None) -> str:
-    parts = [f"{name} {db:z.3f} dB" for name, db in in_db.items() if db is not None]
+def _sentence(cause: Cause, in_db: dict[str, float | None], note: str | None, *, is_in_db: bool) -> str:
+    parts = [f"{name} {db:z.3f} dB" for name, db in in_db.items() if db is not None and is_in_db]
     said = f"{WORDS[cause]}: {', '.join(parts) or 'no difference in dB is defined'}"
     return f"{said}; {note}" if note else said
 

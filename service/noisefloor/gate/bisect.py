@@ -11,6 +11,7 @@ from pydantic import Field
 from noisefloor.contract.base import LongText, Text, Value
 from noisefloor.contract.bisection import Bisection, Over, Step
 from noisefloor.contract.figure import Figure, FigureKind
+from noisefloor.gate.attribution import NOTICEABLE_DB
 
 EXACT = Figure.of(FigureKind.EXACT)
 NOTHING_QUANTIZED = "(no layer is quantized)"
@@ -186,8 +187,9 @@ class Search(Steps):
     def _trouble_with(self, good: Figure, bad: Figure) -> str | None:
         if self.over == "layers" and not self.is_bad(self.last):
             return self._whole_is_not_bad(good, bad)
-        if lost(good, bad) <= 0:
-            return f"nothing is lost from {self._called(self.first)} to {self._called(self.last)}"
+        if lost(good, bad) <= (0.0 if self.below_db is not None else NOTICEABLE_DB):
+            what = "nothing" if lost(good, bad) <= 0 else f"no more than {NOTICEABLE_DB} dB"
+            return f"{what} is lost from {self._called(self.first)} to {self._called(self.last)}"
         if self.is_bad(self.first):
             return f"{self._called(self.first)} is bad already: {words(good)}"
         return None if self.is_bad(self.last) else f"{self._called(self.last)} is not bad: {words(bad)}"

@@ -1,17 +1,21 @@
 """The layer to look at first. Pure."""
 
 from noisefloor.contract.layers import Culprit, Layer, LayerReport
-
-NOTICEABLE_DB = 0.05
+from noisefloor.gate.attribution import NOTICEABLE_DB
 
 
 def culprit(report: LayerReport, before: LayerReport | None) -> Culprit | None:
     """The layer whose own error grew most since the report before, or else the one with the largest share.
 
-    The error before is that of the same layer; one that came or went has nothing to be held against.
+    Before either comes the first layer with NaN or infinite elements: what follows has them from there. The
+    error before is that of the same layer; one that came or went has nothing to be held against.
     """
     if not report.layers:
         return None
+    for layer in report.layers:
+        broken = Culprit(edge=report.edge, layer=layer)
+        if broken.is_nonfinite:
+            return broken
     if before is not None:
         earlier = {layer.name: layer for layer in before.layers}
         lost = [

@@ -19,10 +19,12 @@ HALF_OF_THE_NOISE_DB = 3.0
 class Level(Value):
     """What somebody accepted of a series: its figure, or, without one, that it is missing.
 
-    It is spent once the baseline has it: what is lost from there is another loss.
+    It is spent once the baseline has it: what is lost from there is another loss. `limits`: of the rules held
+    against no earlier result, what those asked that were broken then; None of what older versions kept.
     """
 
     figure: Figure | None
+    limits: dict[str, float] | None = None
     by: Acknowledgement
     spent: bool = False
 

@@ -44,9 +44,9 @@ class Explanations:
         if measured is None:
             return explained(finding)
         earlier = self._before.get((measured.series, cell.lane.threads))
-        cause = self._causes.get(measured.id) or _cause(cell, earlier)
-        if cause is None and finding.verdict in LOSSES and measured.metric == SQNR:
-            cause = "not known"
+        cause = self._causes.get(measured.id)
+        if cause is None and finding.verdict in LOSSES and measured.metric == SQNR and _is_loss(finding):
+            cause = _cause(cell, earlier) or "not known"
         return explained(finding).replace(layer=self._culprit(cell, measured.edge, earlier), cause=cause)
 
     def _culprit(self, cell: CellView, edge: str, earlier: CellView | None) -> Culprit | None:
@@ -64,6 +64,11 @@ class Explanations:
 def explained(finding: Finding) -> Explanation:
     """What a finding says itself."""
     return Explanation(let_through=str(finding.acknowledged) if finding.acknowledged is not None else None)
+
+
+def _is_loss(finding: Finding) -> bool:
+    """Whether it lost anything since its baseline, as far as that is known."""
+    return finding.drop_db is None or finding.drop_db > 0
 
 
 def _cause(cell: CellView, earlier: CellView | None) -> str | None:

@@ -98,7 +98,7 @@ def coverage(rules: Rules, evidence: Evidence) -> Finding | None:
         return _finding(Verdict.ERROR, "coverage_min", f"the coverage is {figure}")
     verdict = Verdict.PASS if figure.value >= least else Verdict.REGRESSED
     message = f"{figure.value:.3f} of what could be quantized is; {least:.3f} is the least allowed"
-    return _finding(verdict, "coverage_min", message, tolerance_db=0.0)
+    return _finding(verdict, "coverage_min", message, tolerance_db=0.0, limit=least)
 
 
 def against(evidence: Evidence, earlier: Baseline, limit_db: float, *, rule: str, what: str) -> Finding:
@@ -140,7 +140,8 @@ def _above_floor(rules: Rules, evidence: Evidence, floor_db: float, value: float
         message = f"float32 itself ends at {own} dB here: a floor of {floor_db:.3f} dB cannot be judged"
         return _finding(Verdict.ERROR, "own_floor", message)
     message = f"{figure} dB is {floor_db - value:.3f} dB below the floor of {floor_db:.3f} dB"
-    return _finding(Verdict.REGRESSED, "floor_db", message, tolerance_db=rules.max_drop_db or 0.0)
+    tolerance_db = rules.max_drop_db or 0.0
+    return _finding(Verdict.REGRESSED, "floor_db", message, tolerance_db=tolerance_db, limit=floor_db)
 
 
 def _has_no_decibels(evidence: Evidence, baseline: Baseline | None) -> bool:
@@ -174,8 +175,11 @@ def _finding(
     *,
     drop_db: float | None = None,
     tolerance_db: float | None = None,
+    limit: float | None = None,
 ) -> Finding:
     if verdict is None:
         raise ValueError(f"{rule} leads to no verdict")
     kept = None if verdict is Verdict.PASS else tolerance_db
-    return Finding(verdict=verdict, rule=rule, message=message, drop_db=drop_db, tolerance_db=kept)
+    return Finding(
+        verdict=verdict, rule=rule, message=message, drop_db=drop_db, tolerance_db=kept, limit=limit
+    )

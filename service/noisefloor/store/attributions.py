@@ -49,7 +49,7 @@ class Ask(NamedTuple):
 
 
 def losses(session: Session, job_id: str) -> Iterator[Loss]:
-    """The findings of a job that lost something against a baseline, in the order of its cells."""
+    """The findings of a job that may have lost something against a baseline, in the order of its cells."""
     query = (
         select(Finding, Measurement, Cell)
         .join(Measurement, Measurement.id == Finding.measurement_id)

@@ -483,6 +483,9 @@ class AcceptedLevel(Base):
     value: Mapped[float | None] = mapped_column(Number)
     kind: Mapped[str | None] = mapped_column(Word, doc="without one the series is missing")
     output_digest: Mapped[str | None] = mapped_column(Key)
+    limits: Mapped[dict[str, Any] | None] = mapped_column(
+        Document, doc="what the broken rules asked that are held against no earlier result"
+    )
 
 
 class Absence(Base):

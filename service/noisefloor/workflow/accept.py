@@ -14,7 +14,7 @@ from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import FieldError
 from noisefloor.contract.verdict import Absence, Finding, Verdict
 from noisefloor.errors import ConflictError, InvalidRequestError, NotFoundError
-from noisefloor.gate.acknowledge import by_levels, by_waivers, concerns, reopened
+from noisefloor.gate.acknowledge import by_levels, by_waivers, concerns, limits, reopened
 from noisefloor.gate.evidence import Level, where
 from noisefloor.gate.judge import Located, conclude, measured_label
 from noisefloor.store import absences, baselines, cells, clock, jobs, series, tables
@@ -159,6 +159,7 @@ def _add_levels(session: Session, row: tables.Mark, targets: Sequence[tables.Job
             value=found.figure.value if found.figure is not None else None,
             kind=found.figure.kind if found.figure is not None else None,
             output_digest=found.output_digest,
+            limits=limits(found.finding),
         )
         for key, found in levels.items()
     )
@@ -192,7 +193,7 @@ def _apply(
 
 def _apply_to(session: Session, row: tables.Mark, job: tables.Job, today: date, *, named: bool) -> bool:
     policy = policy_of(job).policy
-    holds = named or concerns(marked(row), commit(job), merged_into=policy.baseline.branch)
+    holds = named or _holds(session, row, job, policy)
     found = list(_found(session, jobs.lock(session, job.id)))
     keys = {one.series for one in found if one.series is not None}
     levels = {level.series_key: level for level in baselines.levels(session, [row.id], keys)}
@@ -209,6 +210,7 @@ def _apply_to(session: Session, row: tables.Mark, job: tables.Job, today: date, 
         if level is not None and (holds or (one.output_digest and one.output_digest == level.output_digest)):
             what = Level(
                 figure=level_figure(level),
+                limits=level.limits,
                 by=acknowledgement(row),
                 spent=(one.series, row.id) in used_up,
             )
@@ -222,6 +224,11 @@ def _apply_to(session: Session, row: tables.Mark, job: tables.Job, today: date, 
         verdict, message = conclude(policy, after, judged=judged)
         give_verdict(session, job, verdict, message)
     return changed
+
+
+def _holds(session: Session, row: tables.Mark, job: tables.Job, policy: Policy) -> bool:
+    head = commit(job)
+    return concerns(marked(session, row, head), head, merged_into=policy.baseline.branch)
 
 
 def _acknowledged(found: Found, level: Level, policy: Policy, today: date) -> Finding:

@@ -37,10 +37,15 @@ def attributions_of(session: Session, job: tables.Job) -> tuple[AttributionView,
 
 def splits(session: Session, job: tables.Job) -> Iterator[tuple[Loss, Attribution]]:
     """Each loss of the job beside its attribution."""
-    losses = list(attributions.losses(session, job.id))
+    losses = [loss for loss in attributions.losses(session, job.id) if _is_loss(loss)]
     corners = Corners(session, job, losses)
     for loss in losses:
         yield loss, _attribution(job, loss, corners)
+
+
+def _is_loss(loss: Loss) -> bool:
+    before, after = _baseline(loss).figure.value, figure_of(loss.measurement).value
+    return before is None or after is None or before > after
 
 
 class Corners:

@@ -51,7 +51,7 @@ class Baselines:
         }
 
     def anchors(self, since: str, series: Mapping[str, Where]) -> dict[str, Baseline]:
-        """What creep is measured from: the release, or what was accepted after it."""
+        """What creep is measured from: the release, or what was accepted after it; nothing without one."""
         if since == PINNED:
             starts, _ = self._marked("pinned", series)
         else:
@@ -63,7 +63,7 @@ class Baselines:
         )
         for key, baseline in accepted.items():
             start = starts.get(key)
-            if start is None or _moment(start) < _moment(baseline):
+            if start is not None and _moment(start) < _moment(baseline):
                 starts[key] = baseline.replace(source="accepted")
         return starts
 
@@ -98,7 +98,9 @@ class Baselines:
         marks = {mark.id: mark for mark in baselines.marks(self.session, self.job.project, "accept")}
         head = commit(self.job)
         holds = {
-            mark.id for mark in marks.values() if concerns(marked(mark), head, merged_into=self.rule.branch)
+            mark.id
+            for mark in marks.values()
+            if concerns(marked(self.session, mark, head), head, merged_into=self.rule.branch)
         }
         used_up = spent(self.session, marks, chosen)
         levels: dict[str, list[Level]] = {}
@@ -106,7 +108,12 @@ class Baselines:
             key = row.series_key
             if row.mark_id in holds or row.output_digest in digests.get(key, ()):
                 by = acknowledgement(marks[row.mark_id])
-                level = Level(figure=level_figure(row), by=by, spent=(key, row.mark_id) in used_up)
+                level = Level(
+                    figure=level_figure(row),
+                    limits=row.limits,
+                    by=by,
+                    spent=(key, row.mark_id) in used_up,
+                )
                 levels.setdefault(key, []).append(level)
         return levels
 
@@ -202,8 +209,12 @@ def acknowledgement(mark: Mark) -> Acknowledgement:
     )
 
 
-def marked(mark: Mark) -> Commit:
-    """The commit that was accepted or pinned."""
+def marked(session: Session, mark: Mark, head: Commit) -> Commit:
+    """The commit that was accepted or pinned; with its ancestors where one that is as old asks."""
+    at = mark.measured_at.timestamp()
+    job = jobs.find(session, mark.project, mark.job_id) if at == head.at else None
+    if job is not None:
+        return commit(job)
     return Commit(job_id=mark.job_id, sha=mark.sha, branch=mark.branch, at=mark.measured_at.timestamp())
 
 
