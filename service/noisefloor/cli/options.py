@@ -4,6 +4,8 @@ import json
 import os
 import re
 import uuid
+from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,13 +39,32 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class _RepeatedKeyError(ValueError):
+    """A key stands twice in one mapping: what one of them says would be lost."""
+
+
 class _Yaml(yaml.SafeLoader):
-    """YAML with the booleans of 1.2, true and false: `on`, a policy's key, is a word."""
+    """YAML with the booleans of 1.2, true and false: `on`, a policy's key, is a word. No key stands twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML's own
         first: [(tag, pattern) for tag, pattern in resolvers if tag != YAML_BOOL or first in "tTfF"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As usual. What `<<` brings is not in it yet, so a mapping may say that anew."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if (first := lines.get((key.tag, key.value))) is not None:
+                raise _RepeatedKeyError(
+                    f"the key {key.value!r} stands twice, in line {first} and in line {line}"
+                )
+            lines[key.tag, key.value] = line
+        return node
 
 
 # 1e-3 and 1.5e3 are numbers too, as in YAML 1.2; 12345e67 stays a text: it may be a commit.
@@ -143,14 +164,32 @@ def read_document(path: str) -> Any:
         return _document(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidRequestError(f"{name} is not YAML or JSON: {error}") from None
+    except _RepeatedKeyError as error:
+        raise InvalidRequestError(f"{name}: {error}") from None
 
 
 def _document(text: str) -> Any:
-    """JSON is YAML too, and a hundred times faster to read as JSON."""
+    """JSON is YAML too, and a hundred times faster to read as JSON; only YAML's reader knows of lines."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _RepeatedKeyError as repeated:
+        with suppress(yaml.YAMLError):  # JSON indented with tabs is no YAML
+            _yaml(text)
+        raise repeated from None
     except ValueError:
-        return yaml.load(text, Loader=_Yaml)  # noqa: S506 - a safe loader
+        return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Yaml)  # noqa: S506 - a safe loader
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise _RepeatedKeyError(f"the key {key!r} stands twice")
+    return found
 
 
 def here(spec: JobSpec) -> JobSpec:
