@@ -47,6 +47,16 @@ def test_a_policy_is_not_kept_under_another_name(api: httpx.Client, tmp_path: Pa
         keep(api, "policy", "fp8", str(file))
 
 
+@pytest.mark.parametrize("verb", ["policy", "suite"])
+@pytest.mark.parametrize("name", ["na/me", "", "Int8", "a" * 64])
+def test_what_a_name_may_be_is_said_before_it_is_sent(tmp_path: Path, verb: str, name: str) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text("{}")
+    command = [verb, name, str(file), "--url", "http://127.0.0.1:9"]
+    with pytest.raises(InvalidRequestError, match=f"^'{name}' is no name: give a-z, 0-9"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+
+
 def test_a_suite_is_kept_with_its_job(api: httpx.Client, tmp_path: Path) -> None:
     file = tmp_path / "suite.yaml"
     file.write_text(yaml.safe_dump(suite(events=["push"])))

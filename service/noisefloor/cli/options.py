@@ -13,14 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from noisefloor import failpoints
 from noisefloor.client import Client
 from noisefloor.client.checkout import at_commit, checkout, commit_of
-from noisefloor.contract.base import Value
+from noisefloor.contract.base import Name, Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.errors import InvalidRequestError, MissingExtraError, SettingsError
 from noisefloor.problems import invalid_request
@@ -86,6 +86,7 @@ JobId = Annotated[str, typer.Argument(help="A job's id.")]
 
 JOB_ID = re.compile("[0-9a-f]{26,32}")
 SHA = re.compile("[0-9a-f]{7,64}")
+NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
@@ -111,6 +112,16 @@ def sha_of(name: str, *, beside: str = "") -> str:
     if sha is None:
         raise InvalidRequestError(f"{name!r} is {beside}no commit sha, and no name in this checkout")
     return sha
+
+
+def name_of(name: str) -> str:
+    """What the service is to call something, or the error that says what it may be called."""
+    try:
+        return NAME.validate_python(name)
+    except ValidationError:
+        raise InvalidRequestError(
+            f"{name!r} is no name: give a-z, 0-9, '.', '_' and '-', at most 63, the first a letter or a digit"
+        ) from None
 
 
 def new_key() -> str:
