@@ -7,7 +7,8 @@ from rich.text import Text
 
 from noisefloor.cli.report import STYLES, screen
 from noisefloor.contract.comparison import Comparison, Delta, Move, SeriesName
-from noisefloor.contract.measurement import amount, unit
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.measurement import SQNR, amount, unit
 from noisefloor.contract.trend import Gap, Trend
 
 REASON_CHARS = 60
@@ -20,12 +21,12 @@ def print_trends(trends: Sequence[Trend]) -> None:
     for line in trends:
         s = line.series
         table = Table(
-            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place}\n{s.key}",
+            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place} · {s.metric}\n{s.key}",
             title_justify="left",
             box=None,
             pad_edge=False,
         )
-        for heading in ("when (UTC)", "commit", "SQNR dB", "floor", "verdict", "environment", "job"):
+        for heading in ("when (UTC)", "commit", _heading(s.metric), "floor", "verdict", "environment", "job"):
             table.add_column(heading, no_wrap=True)
         for row in _steps(line):
             table.add_row(*row)
@@ -65,9 +66,18 @@ def _moved(item: Delta) -> tuple[str | Text, ...]:
     name, style = item.series, {Move.WORSE: "bold red", Move.BETTER: "green"}.get(item.move, "")
     change = _signed(item.delta, name.metric) if item.delta is not None else item.move.value
     layers = ", ".join(f"{layer.name} −{layer.drop_db:.3f}" for layer in item.layers)
-    figures = (amount(side.figure, name.metric) for side in (item.base, item.head))
+    figures = (_amount(side.figure, name.metric) for side in (item.base, item.head))
     lane = " ".join([name.engine, *([name.isa] if name.isa != "native" else [])])
     return name.subject, name.scheme, name.edge, lane, name.place, *figures, Text(change, style=style), layers
+
+
+def _heading(metric: str) -> str:
+    return "SQNR dB" if metric == SQNR else f"{metric}{unit(metric)}"
+
+
+def _amount(figure: Figure, metric: str) -> str:
+    """As elsewhere; of what may be near 1, such as a share, so many digits that small changes are seen."""
+    return amount(figure, metric) if figure.value is None or unit(metric) else f"{figure.value:.8g}"
 
 
 def _signed(value: float, metric: str) -> str:
@@ -93,7 +103,7 @@ def _steps(line: Trend) -> Iterator[tuple[str | Text, ...]]:
         yield (
             point.at.strftime(SECONDS),
             (point.sha or "–")[:10],
-            f"{amount(point.figure, line.series.metric)}{shifts.get(number, '')}",
+            f"{_amount(point.figure, line.series.metric)}{shifts.get(number, '')}",
             "" if point.floor_db is None else f"{point.floor_db:.3f}",
             Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
             f"{(point.environment or '–')[:8]}{' changed' if number in moved else ''}",

@@ -50,7 +50,7 @@ def trend(
     token: Token = None,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
-    """Print the SQNR history of the series that the filters find; a `*` stands for anything.
+    """Print the history of figures of the series that the filters find; a `*` stands for anything.
 
     Where they find nothing, says what there is, and exits with 2.
     """
