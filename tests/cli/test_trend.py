@@ -1,4 +1,4 @@
-"""`noisefloor trend` where it finds something and where it does not, on both databases."""
+"""`noisefloor trend` and `compare` where they find something and where they do not, on both databases."""
 
 import re
 
@@ -71,3 +71,24 @@ def test_each_metric_has_its_name_its_unit_and_digits_enough(service: str) -> No
 def test_where_nothing_matches_it_says_what_there_is(service: str, arguments: list[str], said: str) -> None:
     with pytest.raises(NotFoundError, match=said):
         trend(service, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--engine", "x68"], "no series match engine=x68; there is engine: onednn, x86$"),
+        (["--metric", "sqnr"], "no series match metric=sqnr; there is metric: sqnr_db$"),
+        (
+            ["--engine", "x68", "--isa", "native"],
+            "engine=x68, isa=native; there is engine: onednn, x86; there is",
+        ),
+        (["--engine", "x68", "--format", "json"], "no series match engine=x68"),
+    ],
+)
+def test_a_comparison_of_nothing_says_what_there_is(service: str, arguments: list[str], said: str) -> None:
+    commits = "a" * 40
+    command = ["compare", f"{commits}...{commits}", "--url", service, "--project", "demo"]
+    same = CliRunner().invoke(app, [*command, "--engine", "x*"], catch_exceptions=False)
+    assert (same.exit_code, same.stdout) == (0, "1 series in common: 1 same\n")
+    with pytest.raises(NotFoundError, match=said):
+        CliRunner().invoke(app, [*command, *arguments], catch_exceptions=False)

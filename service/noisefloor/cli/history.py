@@ -1,6 +1,7 @@
 """Lines and comparisons as a person reads them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,7 @@ from noisefloor.contract.measurement import SQNR, amount, unit
 from noisefloor.contract.trend import Gap, Trend
 
 REASON_CHARS = 60
+SHOWN = 10
 SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
@@ -60,6 +62,19 @@ def print_comparison(found: Comparison) -> None:
     for change in found.environments:
         fields = ", ".join(map(str, change.fields)) or "not known"
         console.print(Text(f"environment of {change.series} series: {fields}"))
+
+
+def nothing_matches(asked: Mapping[str, Any], there: Mapping[str, set[str]]) -> str:
+    """What was looked for in vain, and what there is of it."""
+    wanted = ", ".join(f"{name}={value}" for name, value in asked.items())
+    known = "; ".join(f"there is {name}: {_few(values)}" for name, values in there.items())
+    return f"no series match {wanted}; {known}"
+
+
+def _few(values: set[str]) -> str:
+    known = sorted(values)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return (", ".join(known[:SHOWN]) or "none") + more
 
 
 def _moved(item: Delta) -> tuple[str | Text, ...]:
