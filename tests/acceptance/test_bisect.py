@@ -83,6 +83,13 @@ def test_the_first_bad_commit_is_found_and_one_that_cannot_be_measured_is_passed
     assert (steps[shas[1]], steps[shas[2]], steps[shas[3]]) == (False, None, True)
 
 
+def test_a_command_that_leaves_another_commit_is_refused(repository: Repository) -> None:
+    first = repository.git("rev-list", "--max-parents=0", "HEAD")
+    code, _, said = bisected(repository, "--good", first, "--", "true")
+    assert code == 2
+    assert f"the command left {repository.head[:12]} checked out instead of {first[:12]}" in said
+
+
 def branched(repository: Repository) -> tuple[str, str]:
     """A branch of the third commit, which has a commit of its own: the branch, and where it began."""
     repository.git("checkout", "--quiet", "-b", "fixed", "HEAD~3")

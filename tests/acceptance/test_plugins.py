@@ -65,6 +65,8 @@ def nan(ref, actual):
     return math.nan
 def infinite(ref, actual):
     return -math.inf
+def huge(ref, actual):
+    return 1e300
 def text(ref, actual):
     return "1.0"
 def several(ref, actual):
@@ -83,6 +85,8 @@ acme.in_place = acme_faulty:in_place
 acme.nothing = acme_faulty:nothing
 acme.nan = acme_faulty:nan
 acme.infinite = acme_faulty:infinite
+acme.huge = acme_faulty:huge
+acme.huge_db = acme_faulty:huge
 acme.text = acme_faulty:text
 acme.several = acme_faulty:several
 acme.raising = acme_faulty:raising
@@ -637,6 +641,16 @@ def test_a_metric_that_works_in_place_changes_nothing_for_anybody_else() -> None
 @pytest.mark.usefixtures("installed")
 def test_a_metric_that_gives_no_number_is_named_with_what_it_gave(name: str, kind: str) -> None:
     with pytest.raises(TypeError, match=f"metric {name} returned a {kind} that is neither a number nor None"):
+        measured(name, torch.ones(2), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "accepted"), [("acme.huge", "-1e+100 to 1e+100"), ("acme.huge_db", "-20000 to 20000")]
+)
+@pytest.mark.usefixtures("installed")
+def test_a_number_that_no_figure_can_be_is_named_with_what_can(name: str, accepted: str) -> None:
+    said = re.escape(f"metric {name} returned 1e+300; accepted: {accepted}")
+    with pytest.raises(ValueError, match=said):
         measured(name, torch.ones(2), torch.ones(2))
 
 

@@ -261,6 +261,12 @@ def gate(api: httpx.Client, **changes: Any) -> dict[str, Any]:
     return found
 
 
+def test_a_gate_of_a_sha_that_is_cut_short_says_so(api: httpx.Client) -> None:
+    assert gate(api, sha="b" * 12)["message"] == f"no job measures {'b' * 12}: give the whole sha"
+    said = f"nightly: no job of this name or suite measures {'b' * 12}: give the whole sha"
+    assert gate(api, sha="b" * 12, expect=["nightly"])["message"] == said
+
+
 def test_a_gate_is_pending_until_what_it_expects_is_settled(api: httpx.Client, engine: Engine) -> None:
     asked = gate(api, expect=["nightly"])
     assert (asked["verdict"], asked["message"]) == (

@@ -57,6 +57,14 @@ def test_a_result_that_was_accepted_can_be_pinned(api: httpx.Client, lost: dict[
     assert accept(api, lost["id"], "--pin", "--reason", "the release") == f"pinned {lost['id']}\n"
 
 
+@pytest.mark.usefixtures("lost")
+def test_a_sha_that_is_cut_short_is_told_so(api: httpx.Client) -> None:
+    with pytest.raises(NoisefloorError, match=r"commit aaaaaaa: give the whole sha$"):
+        accept(api, "a" * 7, "--reason", "why")
+    with pytest.raises(NoisefloorError, match=r"no settled job of commit b{40}$"):
+        accept(api, "b" * 40, "--reason", "why")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -88,6 +88,31 @@ def test_each_refused_field_is_told_once(
         assert error.count(f"unknown name 'nope{n}'") == 1
 
 
+def test_a_key_that_stands_twice_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("policy: {rules: {floor_db: 60}}\npolicy: {rules: {floor_db: 5}}\n")
+    error = told(monkeypatch, capsys, "run", "--no-git", str(job))
+    assert f"{job}: the key 'policy' stands twice, in line 1 and in line 2" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("null", "(whole) = None: Input should be a valid dictionary"), ("{}", "Field required")],
+)
+def test_a_file_that_is_no_report_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    report, other = tmp_path / "report.json", tmp_path / "other.json"
+    report.write_text(reported(41.5).model_dump_json(by_alias=True))
+    other.write_text(text)
+    for arguments in ([report, "--baseline-file", other], [other]):
+        error = told(monkeypatch, capsys, "gate", *map(str, arguments))
+        assert f"{other} is no report of `noisefloor run --format json`" in error
+        assert said in error
+
+
 def test_a_name_in_the_checkout_stands_for_its_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -127,6 +127,13 @@ def test_one_floor_for_several_edges_is_refused() -> None:
     assert "mapping" in refused(job(schemes=[scheme]))["schemes.0"][0]
 
 
+@pytest.mark.parametrize("floor", ["1e9", "high", None, [30]])
+def test_a_floor_that_is_no_number_is_told_what_it_may_be(floor: object) -> None:
+    scheme = {"flow": "eager", "mode": "qat", "edge": "float32->fake", "floor_db": floor}
+    found = refused(job(schemes=[scheme]))["schemes.0.floor_db"]
+    assert found[0] == "give a number, or a mapping from edge to number"
+
+
 def test_the_same_cell_twice_is_refused() -> None:
     assert "repeats x86" in refused(job(lanes={"engine": ["x86", "x86"]}))["lanes"][0]
     assert "repeats" in refused(job(schemes=job()["schemes"] * 2))["(whole)"][0]

@@ -37,8 +37,8 @@ def said(files: Files | None, git: Git = GIT, subject: dict[str, Any] = OWN[0]) 
 @pytest.mark.parametrize("subject", OWN)
 def test_other_files_are_certain_and_what_to_do_is_said(subject: dict[str, Any]) -> None:
     message = (
-        "measured from files of bbbbbbbbbbbb, not of the job's aaaaaaaaaaaa: start the worker with "
-        "--checkout, or use `noisefloor run --push` in the checkout"
+        "measured from files of bbbbbbbbbbbb, not of the job's aaaaaaaaaaaa: check that commit out, "
+        "or start the worker with --checkout"
     )
     assert said(Files(commit=OTHER), subject=subject) == (message, True)
 

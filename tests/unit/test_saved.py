@@ -49,6 +49,13 @@ def test_without_a_saved_report_there_is_no_baseline() -> None:
     assert reported(41.5, policy={}).verdict is Verdict.PASS
 
 
+def test_what_a_saved_report_does_not_have_is_not_looked_for_on_a_branch() -> None:
+    found = judged(reported(41.5, 41.5), reported(41.5), today=TODAY)
+    assert "the saved report does not have this series" in found.message
+    found = judged(reported(41.5), reported(29.0), today=TODAY)
+    assert "the saved report's own gate refused its result of this series" in found.message
+
+
 def test_a_floor_holds_beside_the_baseline() -> None:
     assert judged(reported(29.9), reported(30.1), today=TODAY).verdict is Verdict.REGRESSED
 

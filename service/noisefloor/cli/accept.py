@@ -24,7 +24,12 @@ from noisefloor.contract.gate import BaselineRequest, BaselineView
 from noisefloor.errors import InvalidRequestError
 from noisefloor.problems import invalid_request
 
-Target = Annotated[str, typer.Argument(help="A job's id, or a commit: all its settled jobs.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        help="A job's id; or a commit's whole sha, or a name in this checkout: all its settled jobs."
+    ),
+]
 Reason = Annotated[str, typer.Option(help="Why; shown wherever it takes effect.")]
 By = Annotated[str | None, typer.Option(envvar=["NOISEFLOOR_BY", "USER"], help="Who accepts.")]
 Until = Annotated[str | None, typer.Option(help="Last day on which it counts, YYYY-MM-DD in UTC.")]

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from noisefloor.cli.jobs import follow, report_of
 from noisefloor.cli.junit import junit
-from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Project, Token, Url, client, job_of, read
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    Project,
+    Token,
+    Url,
+    client,
+    job_of,
+    read_document,
+)
 from noisefloor.cli.report import print_verdict
 from noisefloor.cli.sarif import sarif
 from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError
 from noisefloor.gate.saved import judged
 from noisefloor.gate.summary import markdown, summary
+from noisefloor.problems import invalid_request
 
 
 class GateFormat(StrEnum):
@@ -29,6 +40,7 @@ class GateFormat(StrEnum):
     MARKDOWN = "markdown"
 
 
+REPORT = "report of `noisefloor run --format json`"
 DOCUMENTS = tuple(one.value for one in GateFormat if one is not GateFormat.HUMAN)
 
 Target = Annotated[
@@ -60,7 +72,7 @@ def gate(
     """
     files = [_file(one) for one in write or ()]
     report = _report(target, url, project, token)
-    saved = read(baseline_file, Report) if baseline_file is not None else None
+    saved = _read(baseline_file) if baseline_file is not None else None
     if saved is not None:
         report = _against(report, saved)
     for into, path in files:
@@ -86,10 +98,20 @@ def _file(given: str) -> tuple[GateFormat, Path]:
 
 def _report(target: str, url: str, project: str, token: str | None) -> Report:
     if target == "-" or os.path.exists(target):  # noqa: PTH110 - a name too long for a path is no file
-        return read(target, Report)
+        return _read(target)
     with client(url, project, token) as service:
         job_id = job_of(service, target, beside=", and there is no such file")
         return report_of(service, follow(service, job_id))
+
+
+def _read(path: str) -> Report:
+    document = read_document(path)
+    try:
+        return Report.model_validate(document)
+    except ValidationError as error:
+        refused = invalid_request(error.errors())
+    name = "standard input" if path == "-" else path
+    raise InvalidRequestError(f"{name} is no {REPORT}: {refused.detail}", refused.errors)
 
 
 def _against(report: Report, saved: Report) -> Report:

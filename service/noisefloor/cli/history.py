@@ -1,16 +1,19 @@
 """Lines and comparisons as a person reads them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from noisefloor.cli.report import STYLES, screen
 from noisefloor.contract.comparison import Comparison, Delta, Move, SeriesName
-from noisefloor.contract.measurement import amount, unit
+from noisefloor.contract.figure import Figure
+from noisefloor.contract.measurement import SQNR, amount, unit
 from noisefloor.contract.trend import Gap, Trend
 
 REASON_CHARS = 60
+SHOWN = 10
 SECONDS = "%Y-%m-%d %H:%M:%S"
 
 
@@ -20,12 +23,12 @@ def print_trends(trends: Sequence[Trend]) -> None:
     for line in trends:
         s = line.series
         table = Table(
-            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place}\n{s.key}",
+            title=f"{s.subject} · {s.scheme} · {s.edge} · {s.engine} · {s.place} · {s.metric}\n{s.key}",
             title_justify="left",
             box=None,
             pad_edge=False,
         )
-        for heading in ("when (UTC)", "commit", "SQNR dB", "floor", "verdict", "environment", "job"):
+        for heading in ("when (UTC)", "commit", _heading(s.metric), "floor", "verdict", "environment", "job"):
             table.add_column(heading, no_wrap=True)
         for row in _steps(line):
             table.add_row(*row)
@@ -61,13 +64,35 @@ def print_comparison(found: Comparison) -> None:
         console.print(Text(f"environment of {change.series} series: {fields}"))
 
 
+def nothing_matches(asked: Mapping[str, Any], there: Mapping[str, set[str]]) -> str:
+    """What was looked for in vain, and what there is of it."""
+    wanted = ", ".join(f"{name}={value}" for name, value in asked.items())
+    known = "; ".join(f"there is {name}: {_few(values)}" for name, values in there.items())
+    return f"no series match {wanted}; {known}"
+
+
+def _few(values: set[str]) -> str:
+    known = sorted(values)
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    return (", ".join(known[:SHOWN]) or "none") + more
+
+
 def _moved(item: Delta) -> tuple[str | Text, ...]:
     name, style = item.series, {Move.WORSE: "bold red", Move.BETTER: "green"}.get(item.move, "")
     change = _signed(item.delta, name.metric) if item.delta is not None else item.move.value
     layers = ", ".join(f"{layer.name} −{layer.drop_db:.3f}" for layer in item.layers)
-    figures = (amount(side.figure, name.metric) for side in (item.base, item.head))
+    figures = (_amount(side.figure, name.metric) for side in (item.base, item.head))
     lane = " ".join([name.engine, *([name.isa] if name.isa != "native" else [])])
     return name.subject, name.scheme, name.edge, lane, name.place, *figures, Text(change, style=style), layers
+
+
+def _heading(metric: str) -> str:
+    return "SQNR dB" if metric == SQNR else f"{metric}{unit(metric)}"
+
+
+def _amount(figure: Figure, metric: str) -> str:
+    """As elsewhere; of what may be near 1, such as a share, so many digits that small changes are seen."""
+    return amount(figure, metric) if figure.value is None or unit(metric) else f"{figure.value:.8g}"
 
 
 def _signed(value: float, metric: str) -> str:
@@ -93,7 +118,7 @@ def _steps(line: Trend) -> Iterator[tuple[str | Text, ...]]:
         yield (
             point.at.strftime(SECONDS),
             (point.sha or "–")[:10],
-            f"{amount(point.figure, line.series.metric)}{shifts.get(number, '')}",
+            f"{_amount(point.figure, line.series.metric)}{shifts.get(number, '')}",
             "" if point.floor_db is None else f"{point.floor_db:.3f}",
             Text(point.verdict.value, style=STYLES[point.verdict]) if point.verdict else Text("–"),
             f"{(point.environment or '–')[:8]}{' changed' if number in moved else ''}",

@@ -13,6 +13,7 @@ from noisefloor.cli.options import (
     Token,
     Url,
     client,
+    name_of,
     read,
 )
 from noisefloor.cli.report import print_json
@@ -36,9 +37,9 @@ def policy(
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Keep a policy on the service. What differs from the latest version is a new one."""
-    given = read(file, Policy)
+    called, given = name_of(name), read(file, Policy)
     with client(url, project, token) as service:
-        kept = service.put_policy(name, given)
+        kept = service.put_policy(called, given)
     if format is Format.JSON:
         print_json(kept)
     else:
@@ -54,9 +55,9 @@ def suite(
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
     """Keep a suite on the service: a job, and the events of a repository that it runs on."""
-    given = read(file, Suite)
+    called, given = name_of(name), read(file, Suite)
     with client(url, project, token) as service:
-        kept = service.put_suite(name, given)
+        kept = service.put_suite(called, given)
     if format is Format.JSON:
         print_json(kept)
     else:

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import uuid
+from collections import Counter
+from contextlib import suppress
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,14 +13,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from noisefloor import failpoints
 from noisefloor.client import Client
 from noisefloor.client.checkout import at_commit, checkout, commit_of
-from noisefloor.contract.base import Value
+from noisefloor.contract.base import Name, Value
 from noisefloor.contract.job import JobSpec
 from noisefloor.errors import InvalidRequestError, MissingExtraError, SettingsError
 from noisefloor.problems import invalid_request
@@ -37,13 +39,32 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class _RepeatedKeyError(ValueError):
+    """A key stands twice in one mapping: what one of them says would be lost."""
+
+
 class _Yaml(yaml.SafeLoader):
-    """YAML with the booleans of 1.2, true and false: `on`, a policy's key, is a word."""
+    """YAML with the booleans of 1.2, true and false: `on`, a policy's key, is a word. No key stands twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML's own
         first: [(tag, pattern) for tag, pattern in resolvers if tag != YAML_BOOL or first in "tTfF"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """As usual. What `<<` brings is not in it yet, so a mapping may say that anew."""
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if (first := lines.get((key.tag, key.value))) is not None:
+                raise _RepeatedKeyError(
+                    f"the key {key.value!r} stands twice, in line {first} and in line {line}"
+                )
+            lines[key.tag, key.value] = line
+        return node
 
 
 # 1e-3 and 1.5e3 are numbers too, as in YAML 1.2; 12345e67 stays a text: it may be a commit.
@@ -65,6 +86,7 @@ JobId = Annotated[str, typer.Argument(help="A job's id.")]
 
 JOB_ID = re.compile("[0-9a-f]{26,32}")
 SHA = re.compile("[0-9a-f]{7,64}")
+NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
@@ -90,6 +112,16 @@ def sha_of(name: str, *, beside: str = "") -> str:
     if sha is None:
         raise InvalidRequestError(f"{name!r} is {beside}no commit sha, and no name in this checkout")
     return sha
+
+
+def name_of(name: str) -> str:
+    """What the service is to call something, or the error that says what it may be called."""
+    try:
+        return NAME.validate_python(name)
+    except ValidationError:
+        raise InvalidRequestError(
+            f"{name!r} is no name: give a-z, 0-9, '.', '_' and '-', at most 63, the first a letter or a digit"
+        ) from None
 
 
 def new_key() -> str:
@@ -143,14 +175,32 @@ def read_document(path: str) -> Any:
         return _document(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise InvalidRequestError(f"{name} is not YAML or JSON: {error}") from None
+    except _RepeatedKeyError as error:
+        raise InvalidRequestError(f"{name}: {error}") from None
 
 
 def _document(text: str) -> Any:
-    """JSON is YAML too, and a hundred times faster to read as JSON."""
+    """JSON is YAML too, and a hundred times faster to read as JSON; only YAML's reader knows of lines."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except _RepeatedKeyError as repeated:
+        with suppress(yaml.YAMLError):  # JSON indented with tabs is no YAML
+            _yaml(text)
+        raise repeated from None
     except ValueError:
-        return yaml.load(text, Loader=_Yaml)  # noqa: S506 - a safe loader
+        return _yaml(text)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Yaml)  # noqa: S506 - a safe loader
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise _RepeatedKeyError(f"the key {key!r} stands twice")
+    return found
 
 
 def here(spec: JobSpec) -> JobSpec:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from noisefloor.cli.history import print_trends
+from noisefloor.cli.history import nothing_matches, print_trends
 from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
@@ -22,7 +22,6 @@ from noisefloor.contract.resources import Page
 from noisefloor.contract.trend import Order, Trend
 from noisefloor.errors import NotFoundError
 
-SHOWN = 10
 BRANCHES_OF = 200  # so many of the latest jobs
 AXES = ("subject", "scheme", "edge", "engine", "isa", "place")
 OF_JOBS = ("branch", "since", "until")
@@ -50,7 +49,7 @@ def trend(
     token: Token = None,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
-    """Print the SQNR history of the series that the filters find; a `*` stands for anything.
+    """Print the history of figures of the series that the filters find; a `*` stands for anything.
 
     Where they find nothing, says what there is, and exits with 2.
     """
@@ -90,12 +89,4 @@ def _nothing(service: Client, filters: Mapping[str, Any]) -> str:
         axes = {name: filters[name] for name in OF_JOBS if name in filters}
         branches = {job.git.branch for job in service.jobs(limit=BRANCHES_OF)}
         there = {"branch": {branch for branch in branches if branch is not None}}
-    asked = ", ".join(f"{name}={value}" for name, value in axes.items())
-    known = "; ".join(f"there is {name}: {_few(values)}" for name, values in there.items())
-    return f"no series match {asked}; {known}"
-
-
-def _few(values: set[str]) -> str:
-    known = sorted(values)
-    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    return (", ".join(known[:SHOWN]) or "none") + more
+    return nothing_matches(axes, there)

@@ -12,6 +12,7 @@ from noisefloor.contract.policy import Policy, PolicyOrName, Reason
 from noisefloor.contract.verdict import Verdict
 
 Kind = Literal["accept", "pin"]
+WHOLE = "the whole sha, as the jobs have it"
 
 
 class JobPolicy(Value):
@@ -70,7 +71,7 @@ class BaselineRequest(Value):
     """Accept a regression, or pin a result as the baseline: of a job, or of all settled jobs of a commit."""
 
     kind: Kind
-    sha: Sha | None = None
+    sha: Sha | None = Field(default=None, description=WHOLE)
     job: Identifier | None = None
     match: Match = Match()
     reason: Reason
@@ -104,7 +105,7 @@ class BaselineView(Value):
 class GateRequest(Value):
     """A question: whether a commit may pass, given the jobs measured at it."""
 
-    sha: Sha
+    sha: Sha = Field(description=WHOLE)
     policy: PolicyOrName | None = Field(
         default=None, description="judge again by this one; by default each job's verdict stands"
     )

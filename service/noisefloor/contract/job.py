@@ -16,8 +16,18 @@ from noisefloor.contract.scheme import Scheme
 from noisefloor.contract.subject import Subject
 
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{7,64}$")]
+SHA_CHARS = 40
 GIB = 2**30
 MAX_ANCESTORS = 100
+
+
+def unknown_sha(sha: str) -> str:
+    """A sha that no job has; of one cut short, says what is missing: jobs are found by what they name.
+
+    >>> unknown_sha("851382c")
+    '851382c: give the whole sha'
+    """
+    return sha if len(sha) >= SHA_CHARS else f"{sha}: give the whole sha"
 
 
 def _specifier(version: str) -> str:

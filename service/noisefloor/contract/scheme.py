@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from noisefloor.contract.base import BuiltInOrPlugin, Text, Value, refuse_repeats
+from noisefloor.contract.base import BuiltInOrPlugin, Text, Value, contradiction, refuse_repeats
 
 OPS, CONFORMANCE = "ops", "conformance"
 Flow = Annotated[str, BuiltInOrPlugin("eager", "fx", "minmax_fx", "pt2e", "torchao", OPS, CONFORMANCE)]
@@ -149,7 +149,9 @@ class Scheme(Quantization):
         if data.get("flow") == CONFORMANCE:
             data.setdefault("edges", [ORACLE])
         edges = data.get("edges")
-        floor_db = data.get("floor_db")
+        floor_db = data.get("floor_db", {})
+        if not isinstance(floor_db, int | float | dict):
+            raise contradiction("floor_db", "give a number, or a mapping from edge to number", floor_db)
         if isinstance(floor_db, int | float) and isinstance(edges, list | tuple):
             if len(edges) != 1:
                 raise ValueError("one floor_db for several edges: give a mapping from edge to dB")

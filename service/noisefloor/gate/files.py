@@ -38,8 +38,8 @@ def doubt(git: Git, subject: Subject, files: Files | None) -> Doubt | None:
         )
     if not any(same(files.commit, sha) for sha in (git.sha, git.merge) if sha is not None):
         message = (
-            f"measured from files of {files.commit[:SHORT]}, not of the job's {git.sha[:SHORT]}: start the "
-            "worker with --checkout, or use `noisefloor run --push` in the checkout"
+            f"measured from files of {files.commit[:SHORT]}, not of the job's {git.sha[:SHORT]}: check "
+            "that commit out, or start the worker with --checkout"
         )
         return Doubt(message=message, certain=True)
     if files.dirty and not git.dirty:

@@ -15,6 +15,8 @@ from noisefloor.gate.judge import CellFindings, judge
 
 # Threads are no part of a series, so that two cells of a job may share one.
 Line = tuple[str, int]
+NOT_SAVED = "the saved report does not have this series"
+REFUSED = "the saved report's own gate refused its result of this series"
 
 
 def judged(report: Report, saved: Report | None = None, *, today: date) -> Report:
@@ -24,10 +26,11 @@ def judged(report: Report, saved: Report | None = None, *, today: date) -> Repor
     missing: a cell that gives no figure any more passes no gate.
     """
     baselines = dict(_baselines(saved)) if saved is not None else {}
+    unfound = None if saved is None else {line: REFUSED for line, _, _ in lines(saved)}
     absent = list(_missing(report, saved, baselines)) if saved is not None else []
     judgement = judge(
         report.policy,
-        [_evidence(cell, report.git, baselines) for cell in report.cells],
+        [_evidence(cell, report.git, baselines, unfound) for cell in report.cells],
         today=today,
         absent=absent,
     )
@@ -78,10 +81,15 @@ def _baselines(saved: Report) -> Iterator[tuple[Line, Baseline]]:
             )
 
 
-def _evidence(cell: CellView, git: Git, baselines: Mapping[Line, Baseline]) -> CellEvidence:
+def _evidence(
+    cell: CellView, git: Git, baselines: Mapping[Line, Baseline], unfound: Mapping[Line, str] | None
+) -> CellEvidence:
     threads = cell.lane.threads
     measured = (
-        evidence(m, cell.scheme, cell.conformance).replace(baseline=baselines.get((m.series, threads)))
+        evidence(m, cell.scheme, cell.conformance).replace(
+            baseline=baselines.get((m.series, threads)),
+            unfound=None if unfound is None else unfound.get((m.series, threads), NOT_SAVED),
+        )
         for m in cell.measurements
     )
     return cell_evidence(

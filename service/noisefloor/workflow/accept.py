@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from noisefloor.contract.figure import Figure
 from noisefloor.contract.gate import BaselineRequest, BaselineView
-from noisefloor.contract.job import JobStatus
+from noisefloor.contract.job import JobStatus, unknown_sha
 from noisefloor.contract.match import Match, Where
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.resources import FieldError
@@ -103,7 +103,7 @@ def _targets(session: Session, project: str, asked: BaselineRequest) -> Sequence
     if asked.sha is not None:
         settled = jobs.settled_at(session, project, asked.sha)
         if not settled:
-            raise NotFoundError(f"project {project!r} has no settled job of commit {asked.sha}")
+            raise NotFoundError(f"project {project!r} has no settled job of commit {unknown_sha(asked.sha)}")
         return settled
     job = jobs.find(session, project, asked.job or "")
     if job is None:

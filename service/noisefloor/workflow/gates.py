@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from noisefloor.contract.gate import GateJob, GateRequest, GateView, JobPolicy
-from noisefloor.contract.job import JobStatus
+from noisefloor.contract.job import JobStatus, unknown_sha
 from noisefloor.contract.policy import Policy
 from noisefloor.contract.verdict import Verdict
 from noisefloor.store import checks, clock, jobs, tables
@@ -80,7 +80,7 @@ def _told(
 
 def _absent(gate: tables.Gate, name: str, check: tables.Check | None, now: datetime) -> GateJob:
     verdict = Verdict.PENDING if now < gate.deadline else Verdict.ERROR
-    message = f"no job of this name or suite measures {gate.sha}"
+    message = f"no job of this name or suite measures {unknown_sha(gate.sha)}"
     if check is not None and not check.open:
         verdict, message = Verdict.ERROR, f"the suite's check ended, and {message}"
     return GateJob(name=name, job=None, verdict=verdict, message=message)
@@ -89,7 +89,7 @@ def _absent(gate: tables.Gate, name: str, check: tables.Check | None, now: datet
 def _conclude(gate: tables.Gate, told: Sequence[GateJob], now: datetime) -> tuple[Verdict, str]:
     if not told:
         verdict = Verdict.PENDING if now < gate.deadline else Verdict.ERROR
-        return verdict, f"no job measures {gate.sha}"
+        return verdict, f"no job measures {unknown_sha(gate.sha)}"
     waiting = [one for one in told if one.verdict is Verdict.PENDING]
     worst = waiting[0] if waiting else max(told, key=lambda one: one.verdict.severity)
     name = worst.name or worst.job

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from noisefloor.contract.figure import Figure, FigureKind
-from noisefloor.contract.measurement import Measurement
+from noisefloor.contract.measurement import Measurement, bounds
 from noisefloor.contract.scheme import Edge
 from noisefloor_workers.numerics.comparable import difference, is_measurable
 from noisefloor_workers.numerics.compare import short_place
@@ -23,7 +23,8 @@ def plugin_measurements(
 
     A metric gets copies: one that works in place changes neither the outputs nor what the next one gets.
     Leaves that differ in shape or dtype have none: the SQNR of the same place says what differs.
-    Raises Unsupported for a name that is not installed, TypeError for what is neither a number nor None.
+    Raises Unsupported for a name that is not installed, TypeError for what is neither a number nor None,
+    ValueError for a number that no figure can be.
     """
     metrics: dict[str, PluginMetric] = {name: plugin("metric", name) for name in names}
     found = pairs(ref=ref, actual=actual) if metrics else []
@@ -53,4 +54,9 @@ def _figure(name: str, value: float | None) -> Figure:
     except (RuntimeError, TypeError, ValueError) as error:  # the first is of a tensor with several elements
         said = f"metric {name} returned a {type(value).__name__} that is neither a number nor None"
         raise TypeError(said) from error
-    return Figure.finite(float(value)) if is_finite else Figure.of(FigureKind.NONFINITE)
+    if not is_finite:
+        return Figure.of(FigureKind.NONFINITE)
+    number, (low, high) = float(value), bounds(name)
+    if not low <= number <= high:
+        raise ValueError(f"metric {name} returned {number:g}; accepted: {low:g} to {high:g}")
+    return Figure.finite(number)
