@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from noisefloor.cli.main import app
 from noisefloor.client import Client
+from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.measurement import CellResult
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.gate.attribution import NOTHING_MOVED
@@ -76,6 +77,23 @@ def test_the_noisiest_layer_is_named_where_no_loss_of_one_is_known(push: Push, t
     for form in TEXTS:
         said = told("gate", job, "--format", form).replace("\\", "")
         assert "noisy (Linear) has 97% of the layers" in said, form
+
+
+def test_the_layer_at_which_nan_begins_is_named_and_shown(push: Push, told: Told, api: httpx.Client) -> None:
+    push(result("0", 41.5, layers=layers(fc1=45.0, fc2=45.0)))
+    (report,) = layers(fc1=35.0, fc2=39.0)
+    broken = report.layers[1].replace(local=Figure.of(FigureKind.NONFINITE))
+    nan = {"figure": Figure.of(FigureKind.NONFINITE)}
+    lost = result("0", 38.5, layers=(report.replace(layers=(report.layers[0], broken)),))
+    job = push(lost.replace(measurements=(lost.measurements[0].replace(**nan, sums=None),)))
+    for form in TEXTS:
+        said = told("gate", job, "--format", form).replace("\\", "")
+        assert "fc2 (Linear) is the first layer whose output has NaN or infinite elements" in said, form
+    page = api.get(f"/projects/demo/jobs/{job}").text
+    assert 'NaN or infinite elements begin at layer <b class="worse">fc2</b>' in page
+    (cell,) = api.get(f"/v1/projects/demo/jobs/{job}/cells").json()["items"]
+    page = api.get(f"/projects/demo/jobs/{job}/cells/{cell['id']}").text
+    assert 'NaN or infinite elements begin at layer <b class="worse">fc2</b>' in page
 
 
 def test_who_accepted_what_why_and_until_when(push: Push, told: Told) -> None:
