@@ -11,6 +11,7 @@ Every mode has float64 as well, the same model in double precision.
 """
 
 import copy
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,8 +24,10 @@ from torch.utils import _pytree as pytree
 
 from noisefloor.contract.lane import QUANTIZED_ENGINES, Lane
 from noisefloor.contract.scheme import Edge, Mode, Quantization, Variant
+from noisefloor_workers.flows.islands import FloatIsland, leave_in_float
 from noisefloor_workers.flows.observers import (
     as_float,
+    is_observed,
     layer_name,
     qconfig,
     quiet,
@@ -101,7 +104,7 @@ class Eager(Flow):
         if calibrated.quantization.mode == "dynamic":
             layers = {path: path for path in _dynamic_layers(calibrated)}
         else:
-            observed = (path for path, part in calibrated.module.named_modules() if _is_observed(part))
+            observed = (path for path, part in calibrated.module.named_modules() if is_observed(part))
             layers = {path: _layer(path) for path in observed}
         return TappedModules(as_float(calibrated.module) if module is None else module, layers)
 
@@ -109,7 +112,7 @@ class Eager(Flow):
         if calibrated.quantization.mode == "dynamic":
             return _dynamic_layers(calibrated)
         parts = calibrated.module.named_modules()
-        return tuple(_layer(path) for path, part in parts if _is_observed(part) and not _is_glue(part))
+        return tuple(_layer(path) for path, part in parts if is_observed(part) and not _is_glue(part))
 
     def output_step(self, module: nn.Module, inputs: ModelInputs) -> float | None:
         steps: list[float] = []
@@ -142,6 +145,13 @@ def _prepare(model: nn.Module, quantization: Quantization, calibration: ModelInp
     model.qconfig = qconfig(quantization)
     _keep_in_float(model, quantization.float_layers)
     _require_quantizable(model, quantization.mode)
+    prepare = functools.partial(_observed, static=static)
+    leave_in_float(model, calibration, prepare, converts=Variant.TRUE in VARIANTS[quantization.mode])
+    return prepare(model)
+
+
+def _observed(model: nn.Module, *, static: bool) -> nn.Module:
+    """Insert observers, or fake quantizers that do nothing but observe."""
     if static:
         ao.prepare(model, inplace=True)
         return model.eval()
@@ -183,27 +193,6 @@ class Stubs(nn.Module):
         return dequantized
 
 
-class _FloatIsland(nn.Module):
-    """A layer in float32 amid quantized ones: dequantize, compute, quantize."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.dequant = ao.DeQuantStub()
-        self.layer = layer
-        self.quant = ao.QuantStub()
-        layer.qconfig = None  # type: ignore[assignment] # torch's own mark for: not quantized
-
-    def forward(self, *args: torch.Tensor, **kwargs: torch.Tensor) -> torch.Tensor:
-        plain = (self._dequantized(argument) for argument in args)
-        named = {name: self._dequantized(argument) for name, argument in kwargs.items()}
-        quantized: torch.Tensor = self.quant(self.layer(*plain, **named))
-        return quantized
-
-    def _dequantized(self, argument: torch.Tensor) -> torch.Tensor:
-        dequantized: torch.Tensor = self.dequant(argument) if argument.is_quantized else argument
-        return dequantized
-
-
 def _keep_in_float(model: nn.Module, layers: tuple[str, ...]) -> None:
     """Put an island in the place of each of these layers, which have the model's own names."""
     if not layers:
@@ -215,14 +204,14 @@ def _keep_in_float(model: nn.Module, layers: tuple[str, ...]) -> None:
     require_layers(layers, [name for name, part in parts.items() if name and not _is_glue(part)])
     for name in layers:
         parent, _, child = (prefix + name).rpartition(".")
-        setattr(model.get_submodule(parent), child, _FloatIsland(parts[name]))
+        setattr(model.get_submodule(parent), child, FloatIsland(parts[name]))
 
 
 def _require_quantizable(model: nn.Module, mode: Mode) -> None:
     """Refuse what conversion would stop at: a table takes other observers than a layer."""
     if mode not in {"static", "qat"}:
         return
-    islands = {id(part.layer) for part in model.modules() if isinstance(part, _FloatIsland)}
+    islands = {id(part.layer) for part in model.modules() if isinstance(part, FloatIsland)}
     for path, part in model.named_modules():
         if (
             isinstance(part, nn.Embedding | nn.EmbeddingBag)
@@ -238,7 +227,7 @@ def _require_quantizable(model: nn.Module, mode: Mode) -> None:
 
 def _is_glue(part: nn.Module) -> bool:
     """What quantizes, or computes by methods: it cannot be called with float tensors in its place."""
-    return isinstance(part, FloatFunctional | ao.QuantStub | ao.DeQuantStub | _FloatIsland)
+    return isinstance(part, FloatFunctional | ao.QuantStub | ao.DeQuantStub | FloatIsland)
 
 
 def _dynamic(model: nn.Module, float_layers: tuple[str, ...]) -> nn.Module:
@@ -256,11 +245,6 @@ def _dynamic_layers(calibrated: Calibrated) -> tuple[str, ...]:
     kept = calibrated.quantization.float_layers
     parts = calibrated.module.named_modules()
     return tuple(path for path, part in parts if isinstance(part, DYNAMIC_LAYERS) and path not in kept)
-
-
-def _is_observed(part: nn.Module) -> bool:
-    """A layer whose output is quantized, or would be: an observer has one of its own, and is none."""
-    return hasattr(part, "activation_post_process") and not isinstance(part, ao.FakeQuantizeBase)
 
 
 def _layer(path: str) -> str:

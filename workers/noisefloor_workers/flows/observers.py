@@ -92,6 +92,11 @@ def require_sound_observers(
             raise CalibrationError(named(name), "the range its observer saw gives no finite positive scale")
 
 
+def is_observed(part: nn.Module) -> bool:
+    """A layer whose output is quantized, or would be: an observer has one of its own, and is none."""
+    return hasattr(part, "activation_post_process") and not isinstance(part, ao.FakeQuantizeBase)
+
+
 def as_float(prepared: nn.Module) -> nn.Module:
     """A copy of a prepared model that computes in float32; the original's observers see nothing of it."""
     model = copy.deepcopy(prepared)
