@@ -84,7 +84,7 @@ def test_a_commit_that_the_worker_has_not_checked_out_does_not_pass(
     told = client(service, "submit", "--wait")
     assert told.returncode == 2, told.stdout
     cell = cell_of(service)
-    other = f"measured from files of {client.good[:12]}, not of the job's {client.bad[:12]}: start the worker"
+    other = f"measured from files of {client.good[:12]}, not of the job's {client.bad[:12]}: check that"
     assert cell["job"]["verdict"] == "error"
     assert other in cell["job"]["verdict_message"]
     assert (cell["status"], cell["measurements"]) == ("failed", [])

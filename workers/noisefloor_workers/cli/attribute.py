@@ -1,8 +1,6 @@
 """attribute: measure here what it takes to tell whether the code or the environment lost decibels."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,22 +19,19 @@ from noisefloor.cli.options import (
     require_torch,
 )
 from noisefloor.client import Client
-from noisefloor.client.checkout import checkout
 from noisefloor.contract.attribution import AttributionView, Cause
 from noisefloor.contract.job import PRIORITIES, JobSpec
 from noisefloor.contract.measurement import Environment
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import CellView, JobView
 from noisefloor.contract.worker import Capabilities
-from noisefloor.errors import InvalidRequestError, UnavailableError
+from noisefloor.errors import InvalidRequestError
 from noisefloor.gate.saved import label
 from noisefloor.history.environments import differences
-from noisefloor_workers.checkout import prepare
-from noisefloor_workers.cli.commits import measured
+from noisefloor_workers.cli.commits import SHORT_SHA, check_out, measured
 from noisefloor_workers.lanes.capabilities import probe
 
 UNKNOWN_EXIT = 2
-SHORT_SHA = 12
 
 say = Console(stderr=True, highlight=False, soft_wrap=True)
 Missing = Mapping[str, Sequence[CellView]]
@@ -67,7 +62,7 @@ def attribute(
         missing = _missing(service.attribution(job_id), cells)
         for sha, wanted in _of_this_machine(service, missing).items():
             say.print(f"measuring {sha[:SHORT_SHA]}: {len(wanted)} cells")
-            _check_out(command, sha)
+            check_out(command, sha)
             corner = measured(_corner(job, wanted), explains=job_id, environment=_service(service, token))
             _say_what_does_not_count(service, corner, wanted)
         found = service.attribution(job_id)
@@ -145,14 +140,6 @@ def _corner(job: JobView, wanted: Sequence[CellView]) -> JobSpec:
 def _service(service: Client, token: str | None) -> dict[str, str]:
     given = {"NOISEFLOOR_URL": service.url, "NOISEFLOOR_PROJECT": service.project}
     return {**given, "NOISEFLOOR_TOKEN": token} if token else given
-
-
-def _check_out(command: Sequence[str], sha: str) -> None:
-    prepare(command, sha)
-    there = checkout(Path.cwd(), os.environ).git.sha
-    if there != sha:
-        left = (there or "no commit")[:SHORT_SHA]
-        raise UnavailableError(f"the command left {left} checked out instead of {sha[:SHORT_SHA]}")
 
 
 def _say_what_does_not_count(service: Client, corner: Report, wanted: Sequence[CellView]) -> None:

@@ -29,8 +29,7 @@ from noisefloor.errors import InvalidRequestError, UnavailableError
 from noisefloor.gate.bisect import Measured, Search, called
 from noisefloor.gate.steps import NO_LAYERS, at_step, layer_names, over_layers, told, without_layers
 from noisefloor.problems import invalid_request
-from noisefloor_workers.checkout import prepare
-from noisefloor_workers.cli.commits import git, measured
+from noisefloor_workers.cli.commits import check_out, git, measured
 from noisefloor_workers.lanes.isa import machine_isas
 
 NOTHING_FOUND_EXIT = 2
@@ -150,7 +149,7 @@ def _commits(spec: JobSpec, line: Sequence[str], command: list[str] | None) -> P
         raise InvalidRequestError("over commits needs the command that checks out {sha}, after --")
 
     def measure(search: Search, at: int) -> Measured:
-        prepare(command, search.names[at])
+        check_out(command, search.names[at])
         # a commit that the file names is not the one that is checked out now
         return told(measured(spec.replace(git=Git())).cells, "commits")
 

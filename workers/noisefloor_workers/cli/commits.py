@@ -1,16 +1,20 @@
-"""A job measured at what is checked out, and what git says of it."""
+"""A commit checked out, a job measured at what is checked out, and what git says of it."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
+from noisefloor.client.checkout import checkout
 from noisefloor.contract.job import JobSpec
 from noisefloor.contract.report import Report
 from noisefloor.errors import InvalidRequestError, UnavailableError
+from noisefloor_workers.checkout import prepare
 
+SHORT_SHA = 12
 OWN: Mapping[str, str] = {}
 # bytecode is told apart by seconds and sizes: that of one commit would pass for another's
 NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -36,6 +40,19 @@ def measured(spec: JobSpec, *, explains: str | None = None, environment: Mapping
     except ValidationError:
         said = ran.stderr.strip().splitlines()[-3:]
         raise UnavailableError(f"it could not be measured: {' '.join(said)}") from None
+
+
+def check_out(command: Sequence[str], sha: str) -> None:
+    """Have the user's command check a commit out here.
+
+    Raises `CheckoutFailedError` where it fails, `InvalidRequestError` where it leaves another commit: then it
+    does so at each.
+    """
+    prepare(command, sha)
+    there = checkout(Path.cwd(), os.environ).git
+    if sha not in (there.sha, there.merge):
+        left = (there.merge or there.sha or "no commit")[:SHORT_SHA]
+        raise InvalidRequestError(f"the command left {left} checked out instead of {sha[:SHORT_SHA]}")
 
 
 def git(*arguments: str) -> str:
