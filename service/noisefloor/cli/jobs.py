@@ -29,6 +29,7 @@ from noisefloor.contract.policy import Policy
 from noisefloor.contract.report import Report
 from noisefloor.contract.resources import JobView
 from noisefloor.contract.verdict import Verdict
+from noisefloor.errors import NotSettledError
 
 LAYERS_SHOWN = 20
 
@@ -63,7 +64,10 @@ def wait(
     token: Token = None,
     format: FormatOption = Format.HUMAN,  # noqa: A002 - the option's name
 ) -> None:
-    """Show a job's progress until it is settled, then its results. Exits with 0 whatever they are."""
+    """Show a job's progress until it is settled, then its results.
+
+    Exits with 0 whatever they are, with 2 where the job is not settled.
+    """
     with client(url, project, token) as service:
         print_result(service, follow(service, job_of(service, job_id)), format)
 
@@ -107,15 +111,21 @@ def follow(service: Client, job_id: str) -> JobView:
         console=Console(stderr=True),
         transient=True,
     )
-    with bar:
-        task = bar.add_task("", total=None)
-        for seen in service.progress(job_id):
-            now = seen["progress"]
-            doing = "; ".join(now["running"]) or (
-                f"waiting for {now['waiting_for']}" if now["waiting_for"] else ""
-            )
-            bar.update(task, total=now["cells"], completed=now["ended"], description=doing)
-    return service.job(job_id)
+    try:
+        with bar:
+            task = bar.add_task("", total=None)
+            for seen in service.follow(job_id):
+                now = seen.progress
+                doing = "; ".join(now.running) or (
+                    f"waiting for {now.waiting_for}" if now.waiting_for else ""
+                )
+                bar.update(task, total=now.cells, completed=now.ended, description=doing)
+    except NotSettledError as error:
+        page = page_of(service, job_id)
+        raise NotSettledError(
+            f"{error.detail}; `noisefloor wait {job_id}` waits on, and {page} shows it"
+        ) from None
+    return seen
 
 
 def print_result(service: Client, job: JobView, format: Format) -> None:  # noqa: A002 - the option's name
