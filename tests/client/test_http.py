@@ -140,6 +140,33 @@ def test_a_service_that_never_answered_is_not_waited_for(between: Proxy) -> None
         through.wait("0" * 26)
 
 
+def test_a_job_is_asked_for_where_too_many_wait(
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "PAUSE_S", 0.01)
+    with (
+        serving(settings.model_copy(update={"max_waiters": 1}), engine) as api,
+        Client(str(api.base_url), project="demo") as service,
+    ):
+        waited_for, other = service.submit(spec()), service.submit(spec())
+        with api.stream("GET", f"/v1/projects/demo/jobs/{other.id}/events") as stream:
+            assert stream.is_success
+            following = service.follow(waited_for.id)
+            assert [next(following).status.value for _ in range(2)] == ["queued", "queued"]
+            with writing(engine, "test") as session:
+                finish(session, claimed(session))
+            assert list(following)[-1].verdict.value == "pass"
+
+
+def test_the_service_says_when_to_ask_again() -> None:
+    problem = {"type": "urn:noisefloor:problem:unavailable", "title": "x", "status": 503, "detail": "x"}
+    for after, found in (("7", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None)):
+        answer = httpx.Response(503, json=problem, headers={"Retry-After": after})
+        error = http._refusal(answer)
+        assert isinstance(error, RefusedError)
+        assert error.after_s == found
+
+
 def test_a_line_that_was_broken_off_is_none() -> None:
     assert list(http._lines(iter([b"data: {", b'"a":1}\n', b"\ndata: {"]))) == [b'data: {"a":1}', b""]
 

@@ -64,10 +64,11 @@ class RefusedError(NoisefloorError):
 
     code = "refused"
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, after_s: float | None = None) -> None:
         super().__init__(problem.detail, problem.errors)
         self.status = problem.status
         self.code = problem.type.rpartition(":")[2]
+        self.after_s = after_s
 
 
 class Client:
@@ -145,8 +146,9 @@ class Client:
     def follow(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[JobView]:
         """The job as it changes, without its spec, until it is settled: that one is whole.
 
-        Past a service that restarts. Raises `NotSettledError` where the job is not settled after `timeout_s`,
-        and where the service, once reached, says nothing of it for a minute.
+        Past a service that restarts, and, where no more may stream, by asking now and then. Raises
+        `NotSettledError` where the job is not settled after `timeout_s`, and where the service, once reached,
+        says nothing of it for a minute.
         """
         wait = _Wait(job_id, timeout_s)
         while True:
@@ -280,15 +282,21 @@ class Client:
         return GateView.model_validate(self._ask("GET", f"/gates/{gate_id}", params={"wait": wait_s}))
 
     def _news(self, wait: "_Wait") -> Iterator[JobView]:
-        """What is told of a job: by its stream, or by an answer where there is no time for one."""
+        """What is told of a job: by its stream, or by an answer where there is no time or no room for one."""
         if wait.left_s > KEEP_ALIVE_S:
-            for view in self._events(wait):
-                if view.status.settled:
-                    break
-                yield view
-            else:
-                return
-        wait.after_s = POLL_S
+            try:
+                for view in self._events(wait):
+                    if view.status.settled:
+                        break
+                    yield view
+                else:
+                    return
+            except RefusedError as error:
+                if error.status != UnavailableError.status:
+                    raise
+                wait.after_s = error.after_s
+        if wait.after_s is None:
+            wait.after_s = POLL_S
         yield JobView.model_validate(self._ask("GET", f"/jobs/{wait.job_id}", timeout=wait.silence_s))
 
     def _events(self, wait: "_Wait") -> Iterator[JobView]:
@@ -385,7 +393,9 @@ class _Wait:
     def lost(self, error: NoisefloorError) -> None:
         if self._lost is None:
             self._lost_s = time.monotonic()
-        self._lost, self.after_s = error, None
+        self._lost = error
+        if isinstance(error, RefusedError):
+            self.after_s = error.after_s
 
     def pause(self) -> None:
         """Sleep before the next question, or raise where there is none."""
@@ -396,7 +406,10 @@ class _Wait:
             )
         if self._lost is not None and time.monotonic() - self._lost_s >= PATIENCE_S:
             raise NotSettledError(f"nothing was heard of job {self.job_id} for {PATIENCE_S:g} s{cause}")
-        after_s = self.after_s or min(PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
+        if self.after_s is None:
+            after_s = min(PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
+        else:
+            after_s = max(PAUSE_S, min(self.after_s, SILENCE_S))
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - so that not all ask again at once
         time.sleep(max(0.0, min(after_s * jitter, self.left_s)))
         self.after_s, self._tries = None, self._tries + 1
@@ -411,10 +424,12 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _refusal(response: httpx.Response) -> NoisefloorError:
+    after = response.headers.get("Retry-After", "")
     try:
-        return RefusedError(Problem.model_validate(response.json()))
+        problem = Problem.model_validate(response.json())
     except ValueError:
         errors = [FieldError(field="(answer)", message=response.text[:200])]
         return UnavailableError(
             f"{response.url} answered {response.status_code}, not a Noisefloor problem", errors
         )
+    return RefusedError(problem, after_s=float(after) if after.isdecimal() else None)
