@@ -10,7 +10,17 @@ import typer
 
 from noisefloor.cli.jobs import follow, report_of
 from noisefloor.cli.junit import junit
-from noisefloor.cli.options import DEFAULT_PROJECT, DEFAULT_URL, Project, Token, Url, client, job_of, read
+from noisefloor.cli.options import (
+    DEFAULT_PROJECT,
+    DEFAULT_URL,
+    Project,
+    Timeout,
+    Token,
+    Url,
+    client,
+    job_of,
+    read,
+)
 from noisefloor.cli.report import print_verdict
 from noisefloor.cli.sarif import sarif
 from noisefloor.contract.report import Report
@@ -47,6 +57,7 @@ def gate(
     url: Url = DEFAULT_URL,
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
+    timeout: Timeout = None,
     location: Location = None,
     write: Write = None,
     format: Annotated[  # noqa: A002 - the option's name
@@ -59,7 +70,7 @@ def gate(
     --baseline-file, which needs no service.
     """
     files = [_file(one) for one in write or ()]
-    report = _report(target, url, project, token)
+    report = _report(target, url, project, token, timeout)
     saved = read(baseline_file, Report) if baseline_file is not None else None
     if saved is not None:
         report = _against(report, saved)
@@ -84,12 +95,12 @@ def _file(given: str) -> tuple[GateFormat, Path]:
     return GateFormat(name), Path(path)
 
 
-def _report(target: str, url: str, project: str, token: str | None) -> Report:
+def _report(target: str, url: str, project: str, token: str | None, timeout_s: float | None) -> Report:
     if target == "-" or os.path.exists(target):  # noqa: PTH110 - a name too long for a path is no file
         return read(target, Report)
     with client(url, project, token) as service:
         job_id = job_of(service, target, beside=", and there is no such file")
-        return report_of(service, follow(service, job_id))
+        return report_of(service, follow(service, job_id, timeout_s))
 
 
 def _against(report: Report, saved: Report) -> Report:
