@@ -136,6 +136,12 @@ class UnavailableError(NoisefloorError):
     code = "unavailable"
 
 
+class NotSettledError(UnavailableError):
+    """The job was not evaluated in time."""
+
+    code = "not-settled"
+
+
 class MissingExtraError(NoisefloorError):
     """An optional part is not installed."""
 

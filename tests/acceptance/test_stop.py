@@ -3,9 +3,12 @@
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tests.acceptance.test_faults import misbehaving, wait_until_running
 from tests.acceptance.test_many import LiveWorker
 from tests.postgres import PostgresServer
 from tests.samples import job, result
-from tests.service import LiveService
+from tests.service import WAIT_S, LiveService
 
 from noisefloor.store import schema
 from noisefloor.store.session import open_engine
@@ -40,6 +43,35 @@ def rows(database: str, query: str) -> list[tuple[Any, ...]]:
     found = connection.execute(query).fetchall()
     connection.close()
     return found
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGKILL])
+def test_who_waits_for_a_job_waits_on_past_the_service(migrated: str, told: signal.Signals) -> None:
+    """Nothing is told of a job before it is settled, by whatever service."""
+    waits = [sys.executable, "-m", "noisefloor.cli", "wait", "--timeout", str(WAIT_S)]
+    with ExitStack() as last:
+        with LiveService(migrated, verb="serve") as service:
+            posted = service.submit(job())["id"]
+            verb = last.enter_context(
+                subprocess.Popen(
+                    [*waits, posted, "--url", service.url],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            last.callback(verb.kill)
+            assert verb.stderr is not None
+            assert verb.stderr.readline().startswith(posted)
+            service.process.send_signal(told)
+            service.process.wait(STOP_S)
+        port = str(httpx.URL(service.url).port)
+        with LiveService(migrated, "--port", port, verb="serve") as again:
+            assert again.url == service.url
+            again.http.post(f"{JOBS}/{posted}/cancel").raise_for_status()
+            out, err = verb.communicate(timeout=WAIT_S)
+    assert verb.returncode == 0, err
+    assert "verdict:  error" in out
 
 
 def until_not_ready(client: httpx.Client) -> httpx.Response:

@@ -1,17 +1,22 @@
-"""What `noisefloor gate` and `show` tell of a service's job, on both databases."""
+"""What `noisefloor gate`, `show` and those that wait tell of a service's job, on both databases."""
 
+import json
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 from tests.reports import DROP, ENGINES, layers
-from tests.samples import result, spec
+from tests.samples import job, result, spec
 from typer.testing import CliRunner
 
-from noisefloor.cli.main import app
+from noisefloor.cli.jobs import follow
+from noisefloor.cli.main import app, run
 from noisefloor.client import Client
 from noisefloor.contract.figure import Figure, FigureKind
 from noisefloor.contract.measurement import CellResult
+from noisefloor.contract.resources import JobView, Progress
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.gate.attribution import NOTHING_MOVED
 
@@ -104,3 +109,51 @@ def test_who_accepted_what_why_and_until_when(push: Push, told: Told) -> None:
         said = told(*verb, job).replace("\\", "")
         # of the loss, and of the series that is missing
         assert said.count("let through: acceptance by ann until 2199-01-31: a smaller model") == 2, verb
+
+
+@pytest.mark.parametrize("verb", ["submit", "wait", "gate"])
+def test_who_waits_without_a_terminal_is_told_which_job_it_is_and_what_it_waits_for(
+    api: httpx.Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+) -> None:
+    """And that it was not settled in time, with exit code 2. The job is left to run."""
+    url = str(api.base_url).rstrip("/")
+    file = tmp_path / "job.json"
+    file.write_text(json.dumps(job()))
+    with Client(url, project="demo") as service:
+        what = ["--no-git", "--wait", str(file)] if verb == "submit" else [service.submit(spec()).id]
+        where = ["--url", url, "--project", "demo", "--timeout", "0"]
+        monkeypatch.setattr(sys, "argv", ["noisefloor", verb, *what, *where])
+        with pytest.raises(SystemExit) as left:
+            run()
+        (posted,) = service.jobs()
+    out, err = capsys.readouterr()
+    assert (left.value.code, out, posted.status.value) == (2, "", "queued")
+    page, waits = f"{url}/projects/demo/jobs/{posted.id}", f"waiting for {posted.progress.waiting_for}"
+    why = f"job {posted.id} is still queued after 0 s, {waits}"
+    then = f"`noisefloor wait {posted.id}` waits on, and {page} shows it"
+    assert err.splitlines() == [
+        f"{posted.id}  1 cells  {page}",
+        waits,
+        f"The job was not evaluated in time: {why}; {then}",
+    ]
+
+
+def test_without_a_terminal_every_tenth_of_the_cells_is_told(
+    push: Push, api: httpx.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed = push(result("0"))
+    with Client(str(api.base_url), project="demo") as service:
+        settled = service.job(pushed)
+        waits = [None, "an x86", None, "an x86", *[None] * 197]
+        progress = [Progress(cells=200, ended=n, waiting_for=waits[n]) for n in range(201)]
+        seen: list[JobView] = [settled.replace(progress=one) for one in progress]
+        monkeypatch.setattr(Client, "follow", lambda *_args, **_options: iter(seen))
+        assert follow(service, pushed) == seen[-1]
+    first, waiting, *tenths = capsys.readouterr().err.splitlines()
+    assert first == f"{pushed}  200 cells  {str(api.base_url).rstrip('/')}/projects/demo/jobs/{pushed}"
+    assert waiting == "waiting for an x86"
+    assert tenths == [f"{n} of 200 cells have ended" for n in range(20, 201, 20)]

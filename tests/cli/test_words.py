@@ -47,6 +47,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *a
         (["gate", "nonsense"], "'nonsense' is no job id, and there is no such file; "),
         (["attribute", "nonsense", "--", "true"], "'nonsense' is no job id; "),
         (["show", JOB, "--url", "127.0.0.1:8642"], "'127.0.0.1:8642' is no address of a service"),
+        (["submit", "{job}", "--timeout", "9"], "--timeout belongs to --wait"),
         (["run", "nothing.yaml"], "What was given cannot be used: nothing.yaml cannot be read"),
         (["bisect", "{job}", "--good", "v1", "--", "true"], "cannot be used: git rev-list"),
         (["attribute", JOB, "git", "checkout", "-q", "{{sha}}"], "-q; a command of yours stands after --"),

@@ -15,6 +15,7 @@ from noisefloor.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_URL,
     Project,
+    Timeout,
     Token,
     Url,
     client,
@@ -59,6 +60,7 @@ def gate(
     url: Url = DEFAULT_URL,
     project: Project = DEFAULT_PROJECT,
     token: Token = None,
+    timeout: Timeout = None,
     location: Location = None,
     write: Write = None,
     format: Annotated[  # noqa: A002 - the option's name
@@ -71,7 +73,7 @@ def gate(
     --baseline-file, which needs no service.
     """
     files = [_file(one) for one in write or ()]
-    report = _report(target, url, project, token)
+    report = _report(target, url, project, token, timeout)
     saved = _read(baseline_file) if baseline_file is not None else None
     if saved is not None:
         report = _against(report, saved)
@@ -96,12 +98,12 @@ def _file(given: str) -> tuple[GateFormat, Path]:
     return GateFormat(name), Path(path)
 
 
-def _report(target: str, url: str, project: str, token: str | None) -> Report:
+def _report(target: str, url: str, project: str, token: str | None, timeout_s: float | None) -> Report:
     if target == "-" or os.path.exists(target):  # noqa: PTH110 - a name too long for a path is no file
         return _read(target)
     with client(url, project, token) as service:
         job_id = job_of(service, target, beside=", and there is no such file")
-        return report_of(service, follow(service, job_id))
+        return report_of(service, follow(service, job_id, timeout_s))
 
 
 def _read(path: str) -> Report:

@@ -83,6 +83,12 @@ OfCheckout = Annotated[
     bool, typer.Option("--git/--no-git", help="Report the commit of the checkout around this folder.")
 ]
 JobId = Annotated[str, typer.Argument(help="A job's id.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", min=0, metavar="SECONDS", help="Wait no longer: exit with 2, and leave the job to run."
+    ),
+]
 
 JOB_ID = re.compile("[0-9a-f]{26,32}")
 SHA = re.compile("[0-9a-f]{7,64}")

@@ -3,9 +3,10 @@
 Long, since each address of the API that a client needs is one short method of the one class that users know.
 """
 
-import json
 import math
+import random
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from types import TracebackType
@@ -42,13 +43,18 @@ from noisefloor.contract.resources import (
 from noisefloor.contract.results import MeasuredJob
 from noisefloor.contract.suite import Suite, SuiteView
 from noisefloor.contract.trend import Trend
-from noisefloor.errors import InvalidRequestError, NoisefloorError, UnavailableError
+from noisefloor.errors import InvalidRequestError, NoisefloorError, NotSettledError, UnavailableError
 
 TIMEOUT_S = 90.0
-WAIT_S = 30.0
-POLL_S = 0.2
 PAGE = 200
 PAUSES_S = (1.0, 4.0)
+
+KEEP_ALIVE_S = 10.0  # a stream in which nothing changes has a line after so long
+SILENCE_S = 30.0
+PATIENCE_S = 60.0
+PAUSE_S = 0.5
+POLL_S = 2.0
+LONGEST_PAUSE_S = 8.0
 
 View = TypeVar("View", bound=Value)
 
@@ -58,10 +64,11 @@ class RefusedError(NoisefloorError):
 
     code = "refused"
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, after_s: float | None = None) -> None:
         super().__init__(problem.detail, problem.errors)
         self.status = problem.status
         self.code = problem.type.rpartition(":")[2]
+        self.after_s = after_s
 
 
 class Client:
@@ -78,6 +85,7 @@ class Client:
                 f"{url!r} is no address of a service: it begins with http:// or https://"
             )
         self.project = project
+        self._reached = False
         try:
             self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT_S)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
@@ -132,27 +140,29 @@ class Client:
         return JobView.model_validate(self._ask("GET", f"/jobs/{job_id}", params={"wait": wait_s}))
 
     def wait(self, job_id: str, *, timeout_s: float | None = None) -> JobView:
-        """The job once it is settled. Raises `UnavailableError` where it is not after `timeout_s`."""
-        deadline_s = time.monotonic() + timeout_s if timeout_s is not None else math.inf
-        while not (job := self.job(job_id, wait_s=_until(deadline_s))).status.settled:
-            if time.monotonic() >= deadline_s:
-                raise UnavailableError(f"job {job_id} is still {job.status} after {timeout_s:g} s")
-            time.sleep(POLL_S)  # a service with too many who wait answers at once
-        return job
+        """The job once it is settled. Raises `NotSettledError` as `follow` does."""
+        return deque(self.follow(job_id, timeout_s=timeout_s), maxlen=1).pop()
 
-    def progress(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """The job's events until it is settled: the fields of a JobView without its spec."""
-        path = f"/v1/projects/{self.project}/jobs/{job_id}/events"
-        try:
-            with self._http.stream("GET", path) as response:
-                if response.is_error:
-                    response.read()
-                    raise _refusal(response)
-                for line in response.iter_lines():
-                    if line.startswith("data: "):
-                        yield json.loads(line.removeprefix("data: "))
-        except httpx.HTTPError as error:
-            raise self._unavailable(error) from None
+    def follow(self, job_id: str, *, timeout_s: float | None = None) -> Iterator[JobView]:
+        """The job as it changes, without its spec, until it is settled: that one is whole.
+
+        Past a service that restarts, and, where no more may stream, by asking now and then. Raises
+        `NotSettledError` where the job is not settled after `timeout_s`, and where the service, once reached,
+        says nothing of it for a minute.
+        """
+        wait = _Wait(job_id, timeout_s)
+        while True:
+            try:
+                for view in self._news(wait):
+                    wait.heard(view)
+                    yield view
+                    if view.status.settled:
+                        return
+            except NoisefloorError as error:
+                if error.status != UnavailableError.status or not self._reached:
+                    raise
+                wait.lost(error)
+            wait.pause()
 
     def cells(self, job_id: str) -> tuple[CellView, ...]:
         """All cells of a job."""
@@ -197,7 +207,7 @@ class Client:
             with self._http.stream("GET", f"/v1/projects/{self.project}/export", params=params) as response:
                 if response.is_error:
                     response.read()
-                    raise _refusal(response)
+                    raise self._refused(response)
                 yield from response.iter_bytes()
         except httpx.HTTPError as error:
             raise self._unavailable(error) from None
@@ -271,6 +281,45 @@ class Client:
         """The answer of a gate; waits while it is pending, at most `wait_s`."""
         return GateView.model_validate(self._ask("GET", f"/gates/{gate_id}", params={"wait": wait_s}))
 
+    def _news(self, wait: "_Wait") -> Iterator[JobView]:
+        """What is told of a job: by its stream, or by an answer where there is no time or no room for one."""
+        if wait.left_s > KEEP_ALIVE_S:
+            try:
+                for view in self._events(wait):
+                    if view.status.settled:
+                        break
+                    yield view
+                else:
+                    return
+            except RefusedError as error:
+                if error.status != UnavailableError.status:
+                    raise
+                wait.after_s = error.after_s
+        if wait.after_s is None:
+            wait.after_s = POLL_S
+        yield JobView.model_validate(self._ask("GET", f"/jobs/{wait.job_id}", timeout=wait.silence_s))
+
+    def _events(self, wait: "_Wait") -> Iterator[JobView]:
+        """The job's stream, until it ends or its next line might come too late."""
+        path = f"/v1/projects/{self.project}/jobs/{wait.job_id}/events"
+        told = False
+        try:
+            with self._http.stream("GET", path, timeout=wait.silence_s) as response:
+                if response.is_error:
+                    response.read()
+                    raise self._refused(response)
+                for line in _lines(response.iter_bytes()):
+                    if line.startswith(b"data: "):
+                        view = JobView.model_validate_json(line.removeprefix(b"data: "))
+                        self._reached = told = True
+                        yield view
+                    if wait.left_s <= KEEP_ALIVE_S:
+                        return
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unavailable(error) from None
+        if not told:
+            raise UnavailableError(f"{response.url} answered something else than events: is it Noisefloor?")
+
     def _pages(self, path: str, params: Mapping[str, Any], view: type[View]) -> Iterator[View]:
         cursor: str | None = None
         while True:
@@ -295,27 +344,92 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unavailable(error) from None
         if response.is_error:
-            raise _refusal(response)
+            raise self._refused(response)
         try:
-            return response.json()
+            answer = response.json()
         except ValueError:
             raise UnavailableError(
                 f"{response.url} answered something else than JSON: is it Noisefloor?"
             ) from None
+        self._reached = True
+        return answer
+
+    def _refused(self, response: httpx.Response) -> NoisefloorError:
+        error = _refusal(response)
+        self._reached |= isinstance(error, RefusedError)
+        return error
 
     def _unavailable(self, error: Exception) -> UnavailableError:
         return UnavailableError(f"no service answers at {self.url} ({error}); `noisefloor up` starts one")
 
 
-def _until(deadline_s: float) -> float:
-    return min(WAIT_S, max(0.0, deadline_s - time.monotonic()))
+class _Wait:
+    """How long a job is waited for, and what is heard of it; and the pauses between two questions."""
+
+    def __init__(self, job_id: str, timeout_s: float | None) -> None:
+        self.job_id = job_id
+        self.after_s: float | None = None  # what the next pause is to be
+        self._timeout_s = math.inf if timeout_s is None else timeout_s
+        self._ends_s = time.monotonic() + self._timeout_s
+        self._stands, self._waits = "not settled", ""
+        self._lost: NoisefloorError | None = None
+        self._lost_s = 0.0
+        self._tries = 0
+
+    @property
+    def left_s(self) -> float:
+        return self._ends_s - time.monotonic()
+
+    @property
+    def silence_s(self) -> float:
+        """How long nothing need be heard before the connection is given up."""
+        return max(KEEP_ALIVE_S, min(SILENCE_S, self.left_s))
+
+    def heard(self, view: JobView) -> None:
+        self._stands = f"still {view.status}"
+        self._waits = f", waiting for {view.progress.waiting_for}" if view.progress.waiting_for else ""
+        self._lost, self._tries = None, 0
+
+    def lost(self, error: NoisefloorError) -> None:
+        if self._lost is None:
+            self._lost_s = time.monotonic()
+        self._lost = error
+        if isinstance(error, RefusedError):
+            self.after_s = error.after_s
+
+    def pause(self) -> None:
+        """Sleep before the next question, or raise where there is none."""
+        cause = f": {self._lost.detail}" if self._lost is not None else ""
+        if self.left_s <= 0:
+            raise NotSettledError(
+                f"job {self.job_id} is {self._stands} after {self._timeout_s:g} s{self._waits}{cause}"
+            )
+        if self._lost is not None and time.monotonic() - self._lost_s >= PATIENCE_S:
+            raise NotSettledError(f"nothing was heard of job {self.job_id} for {PATIENCE_S:g} s{cause}")
+        if self.after_s is None:
+            after_s = min(PAUSE_S * 2**self._tries, LONGEST_PAUSE_S)
+        else:
+            after_s = max(PAUSE_S, min(self.after_s, SILENCE_S))
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - so that not all ask again at once
+        time.sleep(max(0.0, min(after_s * jitter, self.left_s)))
+        self.after_s, self._tries = None, self._tries + 1
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Whole lines: what a connection broke off in the middle is none."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
 
 
 def _refusal(response: httpx.Response) -> NoisefloorError:
+    after = response.headers.get("Retry-After", "")
     try:
-        return RefusedError(Problem.model_validate(response.json()))
+        problem = Problem.model_validate(response.json())
     except ValueError:
         errors = [FieldError(field="(answer)", message=response.text[:200])]
         return UnavailableError(
             f"{response.url} answered {response.status_code}, not a Noisefloor problem", errors
         )
+    return RefusedError(problem, after_s=float(after) if after.isdecimal() else None)
