@@ -310,15 +310,47 @@ def test_ancestors_that_are_not_to_be_had_hold_up_nothing(outbox: Outbox, github
     assert outbox.rows() == [("delivered", 1, 201)]
 
 
-def test_without_credentials_the_status_is_a_dead_letter_that_says_so(
+def test_where_no_service_has_credentials_the_status_is_a_dead_letter_that_says_so(
     engine: Engine, settings: Settings
 ) -> None:
-    outbox = Outbox(engine, with_secrets(settings, github_token=None))
+    outbox = Outbox(engine, with_secrets(settings, github_token=None, delivery_tries=3))
     outbox.keep()
     outbox.head()
-    outbox.send()
-    assert outbox.rows() == [("dead", 1, None)]
+    assert outbox.send() == 3
+    assert outbox.rows() == [("dead", 3, None)]
     assert "NOISEFLOOR_GITHUB_TOKEN" in outbox.errors()[0]
+
+
+def test_what_a_service_without_credentials_took_is_sent_by_one_that_has_them(
+    outbox: Outbox, github: GitHub, gitlab: GitLab
+) -> None:
+    bare = Outbox(outbox.engine, with_secrets(outbox.settings, github_token=None, gitlab_token=None))
+    outbox.keep()
+    outbox.head()
+    outbox.keep(provider="gitlab", repository=GITLAB_PROJECT)
+    outbox.head(provider="gitlab", repository=GITLAB_PROJECT)
+    for _ in range(2):
+        assert bare.courier.step()
+    assert {row[0] for row in bare.rows()} == {"pending"}
+    outbox.send()
+    assert bare.courier.step() is False
+    assert {row[0] for row in outbox.rows()} == {"delivered"}
+    assert outbox.errors() == ["", ""]
+    assert (len(github.statuses), len(gitlab.sent("create_status"))) == (1, 1)
+
+
+def test_a_verdict_takes_the_place_of_one_that_a_service_without_credentials_took(
+    outbox: Outbox, github: GitHub
+) -> None:
+    bare = Outbox(outbox.engine, with_secrets(outbox.settings, github_token=None))
+    outbox.keep()
+    outbox.head()
+    assert bare.courier.step()
+    outbox.measure()
+    assert bare.courier.step()
+    outbox.send()
+    assert [s["state"] for s in github.sent("create_status")] == ["success"]
+    assert [(row[0], row[1]) for row in outbox.rows()] == [("superseded", 1), ("delivered", 2)]
 
 
 def test_a_status_past_its_limit_ends_as_error_and_its_job_is_cancelled(

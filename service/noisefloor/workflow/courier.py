@@ -27,7 +27,7 @@ from noisefloor.ci.transport import (
 )
 from noisefloor.ci.webhook import verdict_request
 from noisefloor.contract.verdict import Verdict
-from noisefloor.errors import NoisefloorError, SettingsError
+from noisefloor.errors import MissingExtraError, NoisefloorError, SettingsError
 from noisefloor.settings import Settings
 from noisefloor.store import checks, clock, deliveries
 from noisefloor.store.session import reading, writing
@@ -147,6 +147,9 @@ class Courier:
             return Outcome(result="retry", error=str(error))
         except RefusedError as error:
             return error.outcome
+        except (SettingsError, MissingExtraError) as error:
+            # another service of the database may be able to, or this one once it is set up
+            return Outcome(result="retry", error=str(error))
         except (ForbiddenTargetError, NoisefloorError) as error:
             return Outcome(result="refused", error=str(error))
         except ValidationError as error:
