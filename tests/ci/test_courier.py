@@ -552,6 +552,31 @@ def test_tries_end_in_a_dead_letter_that_can_be_replayed(outbox: Outbox, receive
         replay(session, "demo", dead)
 
 
+def test_the_log_says_what_became_of_a_delivery(
+    outbox: Outbox, receiver: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outbox = Outbox(outbox.engine, with_secrets(outbox.settings, delivery_tries=2))
+    outbox.hook("chat", url=receiver.url)
+    answers = [Said(), Said(status=500), Said(status=500), Said(status=410)]
+    receiver.answer = lambda _got: answers.pop(0)
+    for _ in range(3):
+        outbox.post(spec())
+        outbox.measure()
+        outbox.send()
+    told = [
+        (record.levelname, record.getMessage().partition(": ")[2])
+        for record in caplog.records
+        if record.getMessage().startswith("delivery ")
+    ]
+    assert told == [
+        ("INFO", "delivered"),
+        ("WARNING", "to be sent again after 1 try: answered 500"),
+        ("WARNING", "dead letter after 2 tries: answered 500"),
+        ("WARNING", "dead letter after 1 try, webhook 'chat' of project 'demo' switched off: answered 410"),
+    ]
+
+
 def test_a_dead_letter_that_was_overtaken_is_not_replayed(outbox: Outbox, github: GitHub) -> None:
     outbox.keep()
     outbox.head()

@@ -106,10 +106,8 @@ class Courier:
 
     def _deliver(self, parcel: Parcel) -> Outcome:
         outcome = self._send(parcel)
-        level = logging.INFO if outcome.result == "delivered" else logging.WARNING
-        log.log(level, "delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
         with writing(self._engine, "conclude_delivery") as session:
-            conclude(
+            became = conclude(
                 session,
                 parcel,
                 outcome,
@@ -117,6 +115,9 @@ class Courier:
                 backoff_s=self._settings.delivery_backoff_s,
                 jitter=random.random(),  # noqa: S311 - so that not all try again at once
             )
+        level = logging.INFO if outcome.result == "delivered" else logging.WARNING
+        said = [parcel.delivery, became, *filter(None, [outcome.error])]
+        log.log(level, "delivery %s", ": ".join(said))
         return outcome
 
     def _run(self, kinds: tuple[str, ...]) -> None:
