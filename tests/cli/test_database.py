@@ -298,6 +298,28 @@ def test_a_damaged_file(file: Path, told: Told) -> None:
         assert "the file is damaged; restore a backup" in told(verb, f"sqlite:///{file}")
 
 
+def test_a_file_with_damaged_pages(file: Path, told: Told) -> None:
+    content, page = file.read_bytes(), 4096
+    assert len(content) > 23 * page
+    file.write_bytes(content[: 3 * page] + os.urandom(20 * page) + content[23 * page :])
+    for verb in ALL:
+        assert "damaged" in told(verb, f"sqlite:///{file}")
+    assert "the file is damaged; restore a backup" in run_apart(("up", "--port", "0"), f"sqlite:///{file}")
+
+
+def test_a_large_file_is_looked_through_by_verbs_of_db_alone(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(f"sqlite:///{file}")
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    for limit_bytes, looked in ((None, 1), (file.stat().st_size, 1), (file.stat().st_size - 1, 0)):
+        asked.clear()
+        condition.require_sound(engine, limit_bytes=limit_bytes)
+        assert len([one for one in asked if "quick_check" in one]) == looked
+    engine.dispose()
+
+
 def test_a_file_that_is_not_there_is_made_by_upgrade_alone(tmp_path: Path, told: Told) -> None:
     for verb in (SERVE, PRUNE, BACKUP):
         assert "`noisefloor db upgrade` makes it" in told(verb, f"sqlite:///{tmp_path}/none.db")

@@ -15,6 +15,7 @@ from noisefloor.cli.options import settings
 from noisefloor.cli.serve import Database, dispatch_for, opened
 from noisefloor.store import backup as backups
 from noisefloor.store import jobs, schema
+from noisefloor.store.condition import require_sound
 from noisefloor.store.session import reading, shown
 from noisefloor.workflow import move as moving
 from noisefloor.workflow.keeper import Keeper
@@ -29,6 +30,7 @@ STEPS = ("looked at", "copied", "compared")
 def upgrade(database: Database = None, revision: Annotated[str, typer.Option()] = "head") -> None:
     """Bring the database to the code's schema."""
     with _opened(database) as engine:
+        require_sound(engine)
         typer.echo(f"schema {schema.upgrade(engine, revision)}")
 
 
@@ -44,6 +46,7 @@ def move(
     All services and workers must be stopped. The database that had it stays as it was.
     """
     with _opened(database) as source, _opened(to) as target, _progress() as watch:
+        require_sound(source)
         moved = moving.move(source, target, dispatch_for(target), watch)
         _print_counts(moved)
         typer.echo(f"moved to {shown(target.url)}: every row was compared")
@@ -83,6 +86,7 @@ def prune(
     """Delete what projects no longer keep, as the service does by itself each hour."""
     now = datetime.now(UTC)
     with _opened(database, writes=not dry_run) as engine:
+        require_sound(engine)
         schema.require_current(engine) if dry_run else schema.require_usable(engine)
         with reading(engine) as session:
             names = [name for name in jobs.projects(session) if project in {None, name}]

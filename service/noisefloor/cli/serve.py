@@ -23,6 +23,7 @@ from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import UnavailableError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
+from noisefloor.store.condition import QUICKLY_CHECKED_BYTES, require_sound
 from noisefloor.store.session import only_writer, open_engine, shown
 from noisefloor.telemetry import logs, traces
 
@@ -45,6 +46,7 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
     given = settings(database=database, host=host, port=port)
     observe(given)
     with opened(given) as engine, listen(given) as listener:
+        require_sound(engine, limit_bytes=QUICKLY_CHECKED_BYTES)
         schema.require_usable(engine)
         app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))
         http = server(given, app)

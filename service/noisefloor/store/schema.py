@@ -10,7 +10,14 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from noisefloor.errors import SettingsError
-from noisefloor.store.condition import foreign, has_our_tables, named, require_supported, require_writable
+from noisefloor.store.condition import (
+    foreign,
+    has_our_tables,
+    named,
+    require_supported,
+    require_undamaged,
+    require_writable,
+)
 from noisefloor.store.session import WRITES, shown
 
 UPGRADING = 0x6E6F697365  # the advisory lock of whoever changes the schema: "noise"
@@ -64,7 +71,8 @@ def require_file(engine: Engine) -> None:
 
 
 def require_usable(engine: Engine) -> None:
-    """The same, and refuse a database that cannot be written."""
+    """The same, and refuse a database that cannot be written, or in which damage was met."""
+    require_undamaged(engine)
     require_current(engine)
     require_writable(engine)
 
