@@ -139,6 +139,21 @@ def test_a_database_of_something_else_is_left_alone(
     assert inspect(engine).get_table_names() == before
 
 
+@pytest.mark.parametrize("revision", [None, "abc123"])
+def test_a_table_of_something_else_that_is_called_like_ours(
+    engine: Engine, database: str, told: Told, revision: str | None
+) -> None:
+    schema.downgrade(engine, "base")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE jobs (i int)"))
+        if revision is None:
+            connection.execute(text("DROP TABLE alembic_version"))
+        else:
+            connection.execute(text("INSERT INTO alembic_version VALUES (:at)"), {"at": revision})
+    for verb in ALL:
+        assert "is not Noisefloor's: it holds jobs; name an empty database" in told(verb, database)
+
+
 def test_a_running_service_says_that_it_is_not_ready_and_its_log_why(
     engine: Engine, api: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,6 +16,7 @@ OLDEST_POSTGRES = 15  # the oldest that is still mended, and that the tests were
 VERSION_TABLE = "alembic_version"
 MESSAGES = "procrastinate_jobs"
 QUICKLY_CHECKED_BYTES = 64 * 2**20
+MADE = {"jobs", "cells", "shards", "measurements"}  # by Noisefloor's migrations, whatever the revision
 MISSING_RIGHT = """
 SELECT name_, right_ FROM unnest(CAST(:names AS text[])) name_, unnest(CAST(:rights AS text[])) right_
 WHERE has_table_privilege(to_regclass(name_), right_) IS NOT TRUE LIMIT 1
@@ -78,16 +79,15 @@ def require_supported(connection: Connection) -> None:
         )
 
 
-def foreign(connection: Connection) -> list[str]:
-    """The tables that are not Noisefloor's, by name."""
-    ours = {VERSION_TABLE, *Base.metadata.tables}
-    there = inspect(connection).get_table_names()
-    return sorted(name for name in there if name not in ours and not name.startswith("procrastinate_"))
+def foreign(connection: Connection, revision: str | None) -> list[str]:
+    """The tables of a database that is not Noisefloor's, by name, those first that are none of its own.
 
-
-def has_our_tables(connection: Connection) -> bool:
-    """Whether there are tables that only Noisefloor's migrations make."""
-    return {"jobs", "cells", "shards", "measurements"} <= set(inspect(connection).get_table_names())
+    Without a revision no table is Noisefloor's, whatever its name: its migrations write both.
+    """
+    there = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
+    if revision is not None and there >= MADE:
+        return []
+    return sorted(there, key=lambda name: (name in Base.metadata.tables, name))
 
 
 def require_writable(engine: Engine) -> None:

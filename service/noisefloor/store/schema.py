@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Engine, text
 from noisefloor.errors import SettingsError
 from noisefloor.store.condition import (
     foreign,
-    has_our_tables,
     named,
     require_supported,
     require_undamaged,
@@ -81,8 +80,7 @@ def revision_of(connection: Connection) -> str | None:
     """The schema's revision, or none of an empty database; refuses what is not Noisefloor's, or newer."""
     require_supported(connection)
     where, current = shown(connection.engine.url), _current(connection)
-    others = foreign(connection)
-    if others and not has_our_tables(connection):
+    if others := foreign(connection, current):
         raise SettingsError(
             f"{where} is not Noisefloor's: it holds {', '.join(others[:3])}; name an empty database"
         )
