@@ -231,6 +231,13 @@ def test_of_two_upgrades_at_once_one_waits(postgres_server: PostgresServer) -> N
     engine.dispose()
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_nothing_is_pruned_of_a_project_that_is_not_there(
+    database: str, told: Told, more: tuple[str, ...]
+) -> None:
+    assert "there is no project 'nosuch'" in told((*PRUNE, "--project", "nosuch", *more), database)
+
+
 # PostgreSQL
 
 
@@ -322,9 +329,7 @@ def test_a_file_with_damaged_pages(file: Path, told: Told) -> None:
     assert "the file is damaged; restore a backup" in run_apart(("up", "--port", "0"), f"sqlite:///{file}")
 
 
-def test_a_large_file_is_looked_through_by_verbs_of_db_alone(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_looked_through_by_verbs_of_db_alone(file: Path) -> None:
     engine = open_engine(f"sqlite:///{file}")
     asked: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from noisefloor.cli.options import settings
 from noisefloor.cli.serve import Database, dispatch_for, opened
+from noisefloor.errors import NotFoundError
 from noisefloor.store import backup as backups
 from noisefloor.store import jobs, schema
 from noisefloor.store.condition import require_sound
@@ -90,6 +91,8 @@ def prune(
         schema.require_current(engine) if dry_run else schema.require_usable(engine)
         with reading(engine) as session:
             names = [name for name in jobs.projects(session) if project in {None, name}]
+            if project is not None and not names:
+                raise NotFoundError(f"there is no project {project!r} in {shown(engine.url)}")
             found = {name: due(session, name, now) for name in names}
             rest = untidy(session, now) if project is None else {}
         if not dry_run:
