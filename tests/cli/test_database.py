@@ -43,12 +43,13 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Runs a verb on a database, which must fail as it should; gives what it says."""
     monkeypatch.chdir(tmp_path)
 
-    def run(verb: tuple[str, ...], database: str, named: str | None = None) -> str:
-        monkeypatch.setattr(sys, "argv", ["noisefloor", *verb, "--database", database])
+    def run(verb: tuple[str, ...], database: str | None, named: str | None = None) -> str:
+        more = [] if database is None else ["--database", database]
+        monkeypatch.setattr(sys, "argv", ["noisefloor", *verb, *more])
         with pytest.raises(SystemExit) as ended:
             main.run()
         said = capsys.readouterr()
-        return checked(ended.value.code, said.out + said.err, named or name_of(database))
+        return checked(ended.value.code, said.out + said.err, named or name_of(database or ""))
 
     return run
 
@@ -383,6 +384,12 @@ def test_one_process_writes_by_whatever_path_it_comes(file: Path, tmp_path: Path
     (tmp_path / "hard.db").hardlink_to(file)
     for path in ("hard.db", "some.db"):
         assert "is a file of several names (hard links)" in told(UPGRADE, f"sqlite:///{path}")
+
+
+def test_nothing_is_moved_to_where_it_is(file: Path, told: Told, tmp_path: Path) -> None:
+    for to in (file, f"../{tmp_path.name}/some.db"):
+        move = ("db", "move", "--from", f"sqlite:///{file}", "--to", f"sqlite:///{to}")
+        assert "source and target are the same database" in told(move, None, "some.db")
 
 
 def test_a_lock_that_a_dead_process_left_holds_nobody_up(file: Path) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from noisefloor.cli.options import settings
 from noisefloor.cli.serve import Database, dispatch_for, opened
-from noisefloor.errors import NotFoundError
+from noisefloor.errors import CannotMoveError, NotFoundError
 from noisefloor.store import backup as backups
 from noisefloor.store import jobs, schema
 from noisefloor.store.condition import require_sound
@@ -46,7 +46,10 @@ def move(
 
     All services and workers must be stopped. The database that had it stays as it was.
     """
-    with _opened(database) as source, _opened(to) as target, _progress() as watch:
+    given, taken = settings(database=database), settings(database=to)
+    if given.sqlite_path and taken.sqlite_path and given.sqlite_path.resolve() == taken.sqlite_path.resolve():
+        raise CannotMoveError(f"source and target are the same database: {shown(given.database)}")
+    with opened(given) as source, opened(taken) as target, _progress() as watch:
         require_sound(source)
         moved = moving.move(source, target, dispatch_for(target), watch)
         _print_counts(moved)
