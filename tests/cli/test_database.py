@@ -343,8 +343,10 @@ def test_a_large_file_is_looked_through_by_verbs_of_db_alone(file: Path) -> None
 
 def test_a_file_that_is_not_there_is_made_by_upgrade_alone(tmp_path: Path, told: Told) -> None:
     for verb in (SERVE, PRUNE, BACKUP):
-        assert "`noisefloor db upgrade` makes it" in told(verb, f"sqlite:///{tmp_path}/none.db")
-    assert not (tmp_path / "none.db").exists()
+        assert "`noisefloor db upgrade` makes it" in told(verb, f"sqlite:///{tmp_path}/none/none.db")
+    move = ("db", "move", "--from", f"sqlite:///{tmp_path}/none.db", "--to", f"sqlite:///{tmp_path}/new.db")
+    assert "`noisefloor db upgrade` makes it" in told(move, None, "none.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk(tmp_path: Path, told: Told) -> None:

@@ -49,7 +49,7 @@ def move(
     given, taken = settings(database=database), settings(database=to)
     if given.sqlite_path and taken.sqlite_path and given.sqlite_path.resolve() == taken.sqlite_path.resolve():
         raise CannotMoveError(f"source and target are the same database: {shown(given.database)}")
-    with opened(given) as source, opened(taken) as target, _progress() as watch:
+    with opened(given, makes=False) as source, opened(taken) as target, _progress() as watch:
         require_sound(source)
         moved = moving.move(source, target, dispatch_for(target), watch)
         _print_counts(moved)
@@ -89,7 +89,7 @@ def prune(
 ) -> None:
     """Delete what projects no longer keep, as the service does by itself each hour."""
     now = datetime.now(UTC)
-    with _opened(database, writes=not dry_run) as engine:
+    with opened(settings(database=database), writes=not dry_run, makes=False) as engine:
         require_sound(engine)
         schema.require_current(engine) if dry_run else schema.require_usable(engine)
         with reading(engine) as session:

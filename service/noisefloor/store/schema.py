@@ -7,7 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine, text
 
 from noisefloor.errors import SettingsError
 from noisefloor.store.condition import (
@@ -65,8 +65,14 @@ def require_current(engine: Engine) -> None:
 
 def require_file(engine: Engine) -> None:
     """Refuse a SQLite file that is not there: to open it would make it."""
-    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists():
-        raise SettingsError(f"{shown(engine.url)} is not there: `noisefloor db upgrade` makes it")
+    if engine.dialect.name == "sqlite":
+        require_there(Path(str(engine.url.database)), engine.url)
+
+
+def require_there(path: Path | None, database: URL | str) -> None:
+    """The same of a file that was not opened yet; `path` is None of PostgreSQL."""
+    if path is not None and not path.exists():
+        raise SettingsError(f"{shown(database)} is not there: `noisefloor db upgrade` makes it")
 
 
 def require_usable(engine: Engine) -> None:
