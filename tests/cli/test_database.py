@@ -123,6 +123,17 @@ def test_a_newer_schema_is_left_alone(engine: Engine, database: str, told: Told)
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999_later"
 
 
+def test_an_upgrade_to_an_older_schema_says_that_it_did_nothing(
+    engine: Engine, database: str, told: Told
+) -> None:
+    for asked in ("0002", "0011"):
+        said = told((*UPGRADE, "--revision", asked), database)
+        assert f"is at schema {schema.head()}, which is newer than {asked}: nothing was done" in said
+    for asked in ("head", "heads", str(schema.head()), str(schema.head())[:4]):
+        assert schema.upgrade(engine, asked) == schema.head()
+    schema.check(engine)
+
+
 @pytest.mark.parametrize("revision", [None, "abc123"])
 def test_a_database_of_something_else_is_left_alone(
     engine: Engine, database: str, told: Told, revision: str | None

@@ -23,7 +23,10 @@ UPGRADING = 0x6E6F697365  # the advisory lock of whoever changes the schema: "no
 
 
 def upgrade(engine: Engine, revision: str = "head") -> str:
-    """Bring the schema to a revision, and say which one it has. Where two do it at once, one waits."""
+    """Bring the schema to a revision, and say which one it has. Where two do it at once, one waits.
+
+    Raises `SettingsError` where it is newer already.
+    """
     with (
         named(engine),
         engine.connect().execution_options(**WRITES) as connection,
@@ -36,9 +39,15 @@ def upgrade_within(connection: Connection, revision: str = "head") -> str:
     """The same in a transaction that is open: it leaves all or nothing."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADING})
-    revision_of(connection)
+    before = revision_of(connection)
     command.upgrade(_config(connection), revision)
-    return _current(connection) or "base"
+    after = _current(connection)
+    if after is not None and after == before and after not in _revisions(revision):
+        raise SettingsError(
+            f"{shown(connection.engine.url)} is at schema {after}, which is newer than {revision}:"
+            " nothing was done"
+        )
+    return after or "base"
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -123,6 +132,10 @@ def _config(connection: Connection | None = None) -> Config:
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
+
+
+def _revisions(named: str) -> set[str]:
+    return {script.revision for script in _scripts().get_revisions(named) if script is not None}
 
 
 def _current(connection: Connection) -> str | None:
