@@ -30,6 +30,7 @@ from noisefloor.dispatch.local import LocalDispatch
 from noisefloor.settings import Settings
 from noisefloor.store import schema, tables
 from noisefloor.store.session import NoAnswer, open_engine, reading
+from noisefloor.workflow.keeper import Keeper
 from noisefloor_workers import worker
 from noisefloor_workers.runner.messages import ShardTask
 
@@ -112,11 +113,31 @@ def test_a_file_that_is_damaged_under_a_service_is_unavailable(api: httpx.Client
     whole = file.read_bytes()
     file.write_bytes(whole[:100] + bytes(len(whole) - 100))
     require_unavailable(post(api, document=job()))
-    require_unavailable(api.get(JOBS))
+    for answer in (api.get(JOBS), post(api, document=job())):
+        require_unavailable(answer)
+        assert "the file is damaged; restore a backup" in answer.json()["detail"]
     engine.dispose()
     file.write_bytes(whole)
     assert post(api).status_code == httpx.codes.ACCEPTED
     require_one_job(engine)
+    require_unavailable(api.get("/readyz"))  # what was written meanwhile may be lost: look at it first
+
+
+@on_sqlite
+def test_the_log_says_in_a_line_that_the_file_is_damaged(
+    api: httpx.Client, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert post(api).status_code == httpx.codes.ACCEPTED
+    engine.dispose()
+    file = Path(str(engine.url.database))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100] + bytes(len(whole) - 100))
+    with Keeper(engine):
+        wait_until(lambda: "nothing old is deleted: the file is damaged" in caplog.text)
+    assert "Traceback" not in caplog.text
+    require_unavailable(api.get("/readyz"))
+    assert "not ready: sqlite:///" in caplog.text
+    file.write_bytes(whole)
 
 
 @on_postgres

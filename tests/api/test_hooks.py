@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -159,7 +160,11 @@ def test_an_old_signature_is_refused(hooks: httpx.Client) -> None:
         "webhook-timestamp": str(int(then.timestamp())),
         "webhook-signature": Webhook(WHSEC).sign("m", then, body),
     }
-    assert httpx.post(f"{hooks.base_url}{GITLAB}", content=body, headers=headers).status_code == 401
+    answer = httpx.post(f"{hooks.base_url}{GITLAB}", content=body, headers=headers)
+    assert answer.status_code == 401
+    assert re.search(r"webhook-timestamp is 3\d\d s behind .*; 300 s are allowed", answer.json()["detail"])
+    wrong = httpx.post(f"{hooks.base_url}{GITLAB}", content=f"{body} ", headers=headers)
+    assert (wrong.status_code, "clock" in wrong.text) == (401, False)
 
 
 NOT_SIGNED: list[dict[str, str]] = [
@@ -236,17 +241,19 @@ def test_ten_thousand_mutated_signatures_are_refused(hooks: httpx.Client, engine
 
 
 def test_mutated_webhook_signatures_are_refused() -> None:
-    from noisefloor.ci.signatures import webhook_key, webhook_signature, webhook_signed
+    from noisefloor.ci.signatures import webhook_age_s, webhook_key, webhook_signature
 
     key = webhook_key(WHSEC)
     right = webhook_signature(key, message_id="m", timestamp_s=1_000_000_000, body=b"{}")
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=,! "
     said = {"message_id": "m", "timestamp": "1000000000", "keys": [key], "now_s": 1_000_000_000.0}
-    assert webhook_signed(b"{}", header=f"v1a,x {right}", **said)
+    assert webhook_age_s(b"{}", header=f"v1a,x {right}", **said) == 0
+    assert webhook_age_s(b"{}", header=right, **said | {"now_s": 1_000_004_000.0}) == 4_000
+    assert webhook_age_s(b"{}", header=right, **said | {"now_s": 999_999_000.0}) == -1_000
     mutants = {right[:n] + c + right[n + 1 :] for n in range(len(right)) for c in alphabet} - {right}
     mutants |= {right[:n] + c + right[n:] for n in range(1, len(right)) for c in alphabet if c != " "}
     assert len(mutants) > 5_000
-    assert not any(webhook_signed(b"{}", header=mutant, **said) for mutant in mutants)
+    assert {webhook_age_s(b"{}", header=mutant, **said) for mutant in mutants} == {None}
 
 
 STARTS_NOTHING: list[tuple[str, dict[str, Any], str]] = [

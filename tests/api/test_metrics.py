@@ -58,6 +58,14 @@ def test_the_queue_and_the_hands_are_those_of_the_database(api: httpx.Client, en
     assert of(scrape(api), "noisefloor_running_cells") == 0
 
 
+def test_the_log_says_that_the_database_did_not_answer_in_time(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("noisefloor.api.metrics.ANSWER_S", 0.0)
+    assert of(scrape(api), "noisefloor_database_up") == 0
+    assert "the database could not be counted: no answer within 0 s" in caplog.text
+
+
 def test_what_has_ended_is_counted_in_the_end(api: httpx.Client, engine: Engine) -> None:
     api.post(f"{PROJECT}/jobs", json=job())
     with writing(engine, "test") as session:

@@ -310,15 +310,47 @@ def test_ancestors_that_are_not_to_be_had_hold_up_nothing(outbox: Outbox, github
     assert outbox.rows() == [("delivered", 1, 201)]
 
 
-def test_without_credentials_the_status_is_a_dead_letter_that_says_so(
+def test_where_no_service_has_credentials_the_status_is_a_dead_letter_that_says_so(
     engine: Engine, settings: Settings
 ) -> None:
-    outbox = Outbox(engine, with_secrets(settings, github_token=None))
+    outbox = Outbox(engine, with_secrets(settings, github_token=None, delivery_tries=3))
     outbox.keep()
     outbox.head()
-    outbox.send()
-    assert outbox.rows() == [("dead", 1, None)]
+    assert outbox.send() == 3
+    assert outbox.rows() == [("dead", 3, None)]
     assert "NOISEFLOOR_GITHUB_TOKEN" in outbox.errors()[0]
+
+
+def test_what_a_service_without_credentials_took_is_sent_by_one_that_has_them(
+    outbox: Outbox, github: GitHub, gitlab: GitLab
+) -> None:
+    bare = Outbox(outbox.engine, with_secrets(outbox.settings, github_token=None, gitlab_token=None))
+    outbox.keep()
+    outbox.head()
+    outbox.keep(provider="gitlab", repository=GITLAB_PROJECT)
+    outbox.head(provider="gitlab", repository=GITLAB_PROJECT)
+    for _ in range(2):
+        assert bare.courier.step()
+    assert {row[0] for row in bare.rows()} == {"pending"}
+    outbox.send()
+    assert bare.courier.step() is False
+    assert {row[0] for row in outbox.rows()} == {"delivered"}
+    assert outbox.errors() == ["", ""]
+    assert (len(github.statuses), len(gitlab.sent("create_status"))) == (1, 1)
+
+
+def test_a_verdict_takes_the_place_of_one_that_a_service_without_credentials_took(
+    outbox: Outbox, github: GitHub
+) -> None:
+    bare = Outbox(outbox.engine, with_secrets(outbox.settings, github_token=None))
+    outbox.keep()
+    outbox.head()
+    assert bare.courier.step()
+    outbox.measure()
+    assert bare.courier.step()
+    outbox.send()
+    assert [s["state"] for s in github.sent("create_status")] == ["success"]
+    assert [(row[0], row[1]) for row in outbox.rows()] == [("superseded", 1), ("delivered", 2)]
 
 
 def test_a_status_past_its_limit_ends_as_error_and_its_job_is_cancelled(
@@ -518,6 +550,31 @@ def test_tries_end_in_a_dead_letter_that_can_be_replayed(outbox: Outbox, receive
     assert outbox.rows() == [("delivered", 1, 200)]
     with pytest.raises(ConflictError, match="delivered"), writing(outbox.engine, "test") as session:
         replay(session, "demo", dead)
+
+
+def test_the_log_says_what_became_of_a_delivery(
+    outbox: Outbox, receiver: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    outbox = Outbox(outbox.engine, with_secrets(outbox.settings, delivery_tries=2))
+    outbox.hook("chat", url=receiver.url)
+    answers = [Said(), Said(status=500), Said(status=500), Said(status=410)]
+    receiver.answer = lambda _got: answers.pop(0)
+    for _ in range(3):
+        outbox.post(spec())
+        outbox.measure()
+        outbox.send()
+    told = [
+        (record.levelname, record.getMessage().partition(": ")[2])
+        for record in caplog.records
+        if record.getMessage().startswith("delivery ")
+    ]
+    assert told == [
+        ("INFO", "delivered"),
+        ("WARNING", "to be sent again after 1 try: answered 500"),
+        ("WARNING", "dead letter after 2 tries: answered 500"),
+        ("WARNING", "dead letter after 1 try, webhook 'chat' of project 'demo' switched off: answered 410"),
+    ]
 
 
 def test_a_dead_letter_that_was_overtaken_is_not_replayed(outbox: Outbox, github: GitHub) -> None:

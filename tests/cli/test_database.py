@@ -43,12 +43,13 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     """Runs a verb on a database, which must fail as it should; gives what it says."""
     monkeypatch.chdir(tmp_path)
 
-    def run(verb: tuple[str, ...], database: str, named: str | None = None) -> str:
-        monkeypatch.setattr(sys, "argv", ["noisefloor", *verb, "--database", database])
+    def run(verb: tuple[str, ...], database: str | None, named: str | None = None) -> str:
+        more = [] if database is None else ["--database", database]
+        monkeypatch.setattr(sys, "argv", ["noisefloor", *verb, *more])
         with pytest.raises(SystemExit) as ended:
             main.run()
         said = capsys.readouterr()
-        return checked(ended.value.code, said.out + said.err, named or name_of(database))
+        return checked(ended.value.code, said.out + said.err, named or name_of(database or ""))
 
     return run
 
@@ -122,6 +123,17 @@ def test_a_newer_schema_is_left_alone(engine: Engine, database: str, told: Told)
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999_later"
 
 
+def test_an_upgrade_to_an_older_schema_says_that_it_did_nothing(
+    engine: Engine, database: str, told: Told
+) -> None:
+    for asked in ("0002", "0011"):
+        said = told((*UPGRADE, "--revision", asked), database)
+        assert f"is at schema {schema.head()}, which is newer than {asked}: nothing was done" in said
+    for asked in ("head", "heads", str(schema.head()), str(schema.head())[:4]):
+        assert schema.upgrade(engine, asked) == schema.head()
+    schema.check(engine)
+
+
 @pytest.mark.parametrize("revision", [None, "abc123"])
 def test_a_database_of_something_else_is_left_alone(
     engine: Engine, database: str, told: Told, revision: str | None
@@ -137,6 +149,21 @@ def test_a_database_of_something_else_is_left_alone(
     for verb in ALL:
         assert "is not Noisefloor's: it holds customers" in told(verb, database)
     assert inspect(engine).get_table_names() == before
+
+
+@pytest.mark.parametrize("revision", [None, "abc123"])
+def test_a_table_of_something_else_that_is_called_like_ours(
+    engine: Engine, database: str, told: Told, revision: str | None
+) -> None:
+    schema.downgrade(engine, "base")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE jobs (i int)"))
+        if revision is None:
+            connection.execute(text("DROP TABLE alembic_version"))
+        else:
+            connection.execute(text("INSERT INTO alembic_version VALUES (:at)"), {"at": revision})
+    for verb in ALL:
+        assert "is not Noisefloor's: it holds jobs; name an empty database" in told(verb, database)
 
 
 def test_a_running_service_says_that_it_is_not_ready_and_its_log_why(
@@ -214,6 +241,13 @@ def test_of_two_upgrades_at_once_one_waits(postgres_server: PostgresServer) -> N
     assert [process.returncode for process in both] == [0, 0]
     schema.check(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_nothing_is_pruned_of_a_project_that_is_not_there(
+    database: str, told: Told, more: tuple[str, ...]
+) -> None:
+    assert "there is no project 'nosuch'" in told((*PRUNE, "--project", "nosuch", *more), database)
 
 
 # PostgreSQL
@@ -298,10 +332,32 @@ def test_a_damaged_file(file: Path, told: Told) -> None:
         assert "the file is damaged; restore a backup" in told(verb, f"sqlite:///{file}")
 
 
+def test_a_file_with_damaged_pages(file: Path, told: Told) -> None:
+    content, page = file.read_bytes(), 4096
+    assert len(content) > 23 * page
+    file.write_bytes(content[: 3 * page] + os.urandom(20 * page) + content[23 * page :])
+    for verb in ALL:
+        assert "damaged" in told(verb, f"sqlite:///{file}")
+    assert "the file is damaged; restore a backup" in run_apart(("up", "--port", "0"), f"sqlite:///{file}")
+
+
+def test_a_large_file_is_looked_through_by_verbs_of_db_alone(file: Path) -> None:
+    engine = open_engine(f"sqlite:///{file}")
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    for limit_bytes, looked in ((None, 1), (file.stat().st_size, 1), (file.stat().st_size - 1, 0)):
+        asked.clear()
+        condition.require_sound(engine, limit_bytes=limit_bytes)
+        assert len([one for one in asked if "quick_check" in one]) == looked
+    engine.dispose()
+
+
 def test_a_file_that_is_not_there_is_made_by_upgrade_alone(tmp_path: Path, told: Told) -> None:
     for verb in (SERVE, PRUNE, BACKUP):
-        assert "`noisefloor db upgrade` makes it" in told(verb, f"sqlite:///{tmp_path}/none.db")
-    assert not (tmp_path / "none.db").exists()
+        assert "`noisefloor db upgrade` makes it" in told(verb, f"sqlite:///{tmp_path}/none/none.db")
+    move = ("db", "move", "--from", f"sqlite:///{tmp_path}/none.db", "--to", f"sqlite:///{tmp_path}/new.db")
+    assert "`noisefloor db upgrade` makes it" in told(move, None, "none.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk(tmp_path: Path, told: Told) -> None:
@@ -341,6 +397,12 @@ def test_one_process_writes_by_whatever_path_it_comes(file: Path, tmp_path: Path
     (tmp_path / "hard.db").hardlink_to(file)
     for path in ("hard.db", "some.db"):
         assert "is a file of several names (hard links)" in told(UPGRADE, f"sqlite:///{path}")
+
+
+def test_nothing_is_moved_to_where_it_is(file: Path, told: Told, tmp_path: Path) -> None:
+    for to in (file, f"../{tmp_path.name}/some.db"):
+        move = ("db", "move", "--from", f"sqlite:///{file}", "--to", f"sqlite:///{to}")
+        assert "source and target are the same database" in told(move, None, "some.db")
 
 
 def test_a_lock_that_a_dead_process_left_holds_nobody_up(file: Path) -> None:

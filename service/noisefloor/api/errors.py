@@ -17,7 +17,8 @@ from noisefloor.errors import (
     UnavailableError,
 )
 from noisefloor.problems import invalid_request
-from noisefloor.store.session import NoAnswer
+from noisefloor.store.condition import DAMAGED
+from noisefloor.store.session import NoAnswer, is_damage
 
 RETRY_AFTER_S: dict[type[NoisefloorError], str] = {UnavailableError: "1", QueueFullError: "30"}
 
@@ -91,5 +92,8 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:
+    if is_damage(error):
+        log.error("the database cannot be used: %s", DAMAGED)
+        return problem_response(UnavailableError(f"the database cannot be used: {DAMAGED}"))
     log.error("the database did not answer: %s", error)
     return problem_response(UnavailableError("the database did not answer; try again"))

@@ -12,10 +12,11 @@ from noisefloor.ci import github, gitlab
 from noisefloor.ci.event import Event
 from noisefloor.ci.signatures import (
     SECRET_PREFIX,
+    TOLERANCE_S,
     github_signed,
     is_token,
+    webhook_age_s,
     webhook_key,
-    webhook_signed,
 )
 from noisefloor.contract.suite import HookAnswer
 from noisefloor.errors import BadSignatureError, MalformedBodyError, NotAllowedError
@@ -68,7 +69,7 @@ def gitlab_hook(
     """Start what an event of a GitLab project asks for. A signing token is verified where one is set."""
     secrets = _secrets(to.settings.gitlab_webhook_secrets, "NOISEFLOOR_GITLAB_WEBHOOK_SECRETS")
     keys = [webhook_key(secret) for secret in secrets if secret.startswith(SECRET_PREFIX)]
-    signed = webhook_signed(
+    age_s = webhook_age_s(
         body,
         message_id=webhook_id,
         timestamp=webhook_timestamp,
@@ -77,7 +78,13 @@ def gitlab_hook(
         now_s=clock.now_s(),
     )
     tokens = [secret for secret in secrets if not secret.startswith(SECRET_PREFIX)]
+    signed = age_s is not None and abs(age_s) <= TOLERANCE_S
     if not signed and not is_token(x_gitlab_token, tokens):
+        if age_s is not None:
+            raise BadSignatureError(
+                f"webhook-signature is right, and webhook-timestamp is {abs(age_s):.0f} s"
+                f" {'behind' if age_s > 0 else 'ahead of'} this service's clock; {TOLERANCE_S} s are allowed"
+            )
         raise BadSignatureError("neither webhook-signature nor X-Gitlab-Token is of a secret of this service")
     _require_json(content_type)
     return _receive(

@@ -42,7 +42,7 @@ async def _counted(there: Census) -> list[Metric]:
         with anyio.fail_after(ANSWER_S):
             found = await to_thread.run_sync(there.read, abandon_on_cancel=True, limiter=_asking)
     except (SQLAlchemyError, TimeoutError) as error:
-        log.warning("the database could not be counted: %s", error or f"no answer within {ANSWER_S:g} s")
+        log.warning("the database could not be counted: %s", str(error) or f"no answer within {ANSWER_S:g} s")
     return [gauge(up, "Whether the database answered.", [((), float(bool(found)))]), *found]
 
 

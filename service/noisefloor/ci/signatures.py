@@ -51,17 +51,20 @@ def webhook_signature(key: bytes, *, message_id: str, timestamp_s: int, body: by
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
-def webhook_signed(
+def webhook_age_s(
     body: bytes, *, message_id: str, timestamp: str, header: str, keys: Iterable[bytes], now_s: float
-) -> bool:
-    """Whether the header has the message's signature under one of the keys, and the message is of now."""
-    if not TIMESTAMP.fullmatch(timestamp) or abs(now_s - int(timestamp)) > TOLERANCE_S:
-        return False
+) -> float | None:
+    """How old the message is, if the header has its signature under one of the keys; below 0 from the future.
+
+    Only one within `TOLERANCE_S` may be taken: an older one may be somebody's who listened.
+    """
+    if not TIMESTAMP.fullmatch(timestamp):
+        return None
     expected = [
         webhook_signature(key, message_id=message_id, timestamp_s=int(timestamp), body=body) for key in keys
     ]
     found = [_any_equal(given, expected) for given in header.split(" ")]
-    return any(found)
+    return now_s - int(timestamp) if any(found) else None
 
 
 def _any_equal(given: str, expected: Iterable[str]) -> bool:

@@ -13,8 +13,10 @@ from sqlalchemy import Engine
 
 from noisefloor.cli.options import settings
 from noisefloor.cli.serve import Database, dispatch_for, opened
+from noisefloor.errors import CannotMoveError, NotFoundError
 from noisefloor.store import backup as backups
 from noisefloor.store import jobs, schema
+from noisefloor.store.condition import require_sound
 from noisefloor.store.session import reading, shown
 from noisefloor.workflow import move as moving
 from noisefloor.workflow.keeper import Keeper
@@ -29,6 +31,7 @@ STEPS = ("looked at", "copied", "compared")
 def upgrade(database: Database = None, revision: Annotated[str, typer.Option()] = "head") -> None:
     """Bring the database to the code's schema."""
     with _opened(database) as engine:
+        require_sound(engine)
         typer.echo(f"schema {schema.upgrade(engine, revision)}")
 
 
@@ -43,7 +46,11 @@ def move(
 
     All services and workers must be stopped. The database that had it stays as it was.
     """
-    with _opened(database) as source, _opened(to) as target, _progress() as watch:
+    given, taken = settings(database=database), settings(database=to)
+    if given.sqlite_path and taken.sqlite_path and given.sqlite_path.resolve() == taken.sqlite_path.resolve():
+        raise CannotMoveError(f"source and target are the same database: {shown(given.database)}")
+    with opened(given, makes=False) as source, opened(taken) as target, _progress() as watch:
+        require_sound(source)
         moved = moving.move(source, target, dispatch_for(target), watch)
         _print_counts(moved)
         typer.echo(f"moved to {shown(target.url)}: every row was compared")
@@ -82,10 +89,13 @@ def prune(
 ) -> None:
     """Delete what projects no longer keep, as the service does by itself each hour."""
     now = datetime.now(UTC)
-    with _opened(database, writes=not dry_run) as engine:
+    with opened(settings(database=database), writes=not dry_run, makes=False) as engine:
+        require_sound(engine)
         schema.require_current(engine) if dry_run else schema.require_usable(engine)
         with reading(engine) as session:
             names = [name for name in jobs.projects(session) if project in {None, name}]
+            if project is not None and not names:
+                raise NotFoundError(f"there is no project {project!r} in {shown(engine.url)}")
             found = {name: due(session, name, now) for name in names}
             rest = untidy(session, now) if project is None else {}
         if not dry_run:

@@ -24,6 +24,7 @@ from noisefloor.errors import (
     UnavailableError,
 )
 from noisefloor.problems import summary
+from noisefloor.store.condition import cause
 from noisefloor.telemetry import logs
 
 COMMANDS = "noisefloor.commands"
@@ -111,8 +112,7 @@ def run() -> None:
     except NoisefloorError as error:
         _say(error)
     except DBAPIError as error:
-        cause = str(error.orig).strip().splitlines()[0]
-        _say(UnavailableError(f"the database cannot be used: {cause}"))
+        _say(UnavailableError(f"the database cannot be used: {cause(error)}"))
     except CommandError as error:
         _say(SettingsError(f"the schema cannot be changed: {error}"))
     except Exception:

@@ -23,6 +23,7 @@ from noisefloor.dispatch.port import Dispatch
 from noisefloor.errors import UnavailableError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
+from noisefloor.store.condition import QUICKLY_CHECKED_BYTES, require_sound
 from noisefloor.store.session import only_writer, open_engine, shown
 from noisefloor.telemetry import logs, traces
 
@@ -44,7 +45,8 @@ def serve(database: Database = None, host: Host = None, port: Port = None) -> No
 
     given = settings(database=database, host=host, port=port)
     observe(given)
-    with opened(given) as engine, listen(given) as listener:
+    with opened(given, makes=False) as engine, listen(given) as listener:
+        require_sound(engine, limit_bytes=QUICKLY_CHECKED_BYTES)
         schema.require_usable(engine)
         app = create_app(settings=given, engine=engine, dispatch=dispatch_for(engine))
         http = server(given, app)
@@ -71,8 +73,13 @@ def dispatch_for(engine: Engine) -> Dispatch:
 
 
 @contextmanager
-def opened(given: Settings, *, writes: bool = True) -> Iterator[Engine]:
-    """The database, with the right to write it: exclusive on SQLite, shared on PostgreSQL."""
+def opened(given: Settings, *, writes: bool = True, makes: bool = True) -> Iterator[Engine]:
+    """The database, with the right to write it: exclusive on SQLite, shared on PostgreSQL.
+
+    Who makes none is refused where there is no file, before a folder or a lock file is made for it.
+    """
+    if not makes:
+        schema.require_there(given.sqlite_path, given.database)
     with only_writer(given.sqlite_path) if writes and given.sqlite_path else nullcontext():
         engine = open_engine(given.database)
         try:

@@ -28,6 +28,7 @@ from noisefloor.contract.verdict import Verdict
 from noisefloor.errors import InvalidRequestError, NoisefloorError
 from noisefloor.settings import Settings
 from noisefloor.store import schema
+from noisefloor.store.condition import QUICKLY_CHECKED_BYTES, require_sound
 from noisefloor.telemetry import traces
 
 START_POLL_S = 0.05
@@ -58,6 +59,7 @@ def up(
     spec = read_job(submit) if submit is not None else None
     observe(given)
     with opened(given) as engine, listen(given) as listener:
+        require_sound(engine, limit_bytes=QUICKLY_CHECKED_BYTES)
         schema.upgrade(engine)
         dispatch = dispatch_for(engine)
         app = create_app(settings=given, engine=engine, dispatch=dispatch)

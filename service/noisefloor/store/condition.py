@@ -3,25 +3,29 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from noisefloor.errors import UnavailableError
-from noisefloor.store.session import WRITES, shown
+from noisefloor.store.session import WRITES, shown, was_damaged
 from noisefloor.store.tables import Base
 
 OLDEST_POSTGRES = 15  # the oldest that is still mended, and that the tests were run on
 VERSION_TABLE = "alembic_version"
 MESSAGES = "procrastinate_jobs"
+QUICKLY_CHECKED_BYTES = 64 * 2**20
+MADE = {"jobs", "cells", "shards", "measurements"}  # by Noisefloor's migrations, whatever the revision
 MISSING_RIGHT = """
 SELECT name_, right_ FROM unnest(CAST(:names AS text[])) name_, unnest(CAST(:rights AS text[])) right_
 WHERE has_table_privilege(to_regclass(name_), right_) IS NOT TRUE LIMIT 1
 """
 
+DAMAGED = "the file is damaged; restore a backup elsewhere, by `noisefloor db restore`"
 ADVICE = {
     "file is not a database": "it is no SQLite file",
-    "malformed": "the file is damaged; restore a backup elsewhere, by `noisefloor db restore`",
+    "malformed": DAMAGED,
     "readonly": "the file and its folder must be writable",
     "unable to open": "the file and its folder must be readable and writable",
     "is full": "make room on its disk",
@@ -44,6 +48,26 @@ def cause(error: DBAPIError | sqlite3.Error) -> str:
     return "; ".join([said, *advice])
 
 
+def require_sound(engine: Engine, *, limit_bytes: int | None = None) -> None:
+    """Refuse a SQLite file that is damaged: it is looked through, unless it is larger than the limit."""
+    if engine.dialect.name != "sqlite":
+        return
+    path = Path(str(engine.url.database))
+    if not path.exists() or (limit_bytes is not None and path.stat().st_size > limit_bytes):
+        return
+    with named(engine), engine.connect() as connection:
+        found = connection.scalar(text("PRAGMA quick_check(1)"))
+    if found != "ok":
+        said = str(found).splitlines()[-1]
+        raise UnavailableError(f"{shown(engine.url)} cannot be used: {said}; {DAMAGED}")
+
+
+def require_undamaged(engine: Engine) -> None:
+    """Refuse a SQLite file in which damage was met since it was opened."""
+    if was_damaged(engine):
+        raise UnavailableError(f"{shown(engine.url)} cannot be used: {DAMAGED}")
+
+
 def require_supported(connection: Connection) -> None:
     """Refuse a server that is older than what is tested."""
     if connection.dialect.name != "postgresql":
@@ -55,16 +79,15 @@ def require_supported(connection: Connection) -> None:
         )
 
 
-def foreign(connection: Connection) -> list[str]:
-    """The tables that are not Noisefloor's, by name."""
-    ours = {VERSION_TABLE, *Base.metadata.tables}
-    there = inspect(connection).get_table_names()
-    return sorted(name for name in there if name not in ours and not name.startswith("procrastinate_"))
+def foreign(connection: Connection, revision: str | None) -> list[str]:
+    """The tables of a database that is not Noisefloor's, by name, those first that are none of its own.
 
-
-def has_our_tables(connection: Connection) -> bool:
-    """Whether there are tables that only Noisefloor's migrations make."""
-    return {"jobs", "cells", "shards", "measurements"} <= set(inspect(connection).get_table_names())
+    Without a revision no table is Noisefloor's, whatever its name: its migrations write both.
+    """
+    there = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
+    if revision is not None and there >= MADE:
+        return []
+    return sorted(there, key=lambda name: (name in Base.metadata.tables, name))
 
 
 def require_writable(engine: Engine) -> None:

@@ -7,17 +7,26 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import URL, Connection, Engine, text
 
 from noisefloor.errors import SettingsError
-from noisefloor.store.condition import foreign, has_our_tables, named, require_supported, require_writable
+from noisefloor.store.condition import (
+    foreign,
+    named,
+    require_supported,
+    require_undamaged,
+    require_writable,
+)
 from noisefloor.store.session import WRITES, shown
 
 UPGRADING = 0x6E6F697365  # the advisory lock of whoever changes the schema: "noise"
 
 
 def upgrade(engine: Engine, revision: str = "head") -> str:
-    """Bring the schema to a revision, and say which one it has. Where two do it at once, one waits."""
+    """Bring the schema to a revision, and say which one it has. Where two do it at once, one waits.
+
+    Raises `SettingsError` where it is newer already.
+    """
     with (
         named(engine),
         engine.connect().execution_options(**WRITES) as connection,
@@ -30,9 +39,15 @@ def upgrade_within(connection: Connection, revision: str = "head") -> str:
     """The same in a transaction that is open: it leaves all or nothing."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADING})
-    revision_of(connection)
+    before = revision_of(connection)
     command.upgrade(_config(connection), revision)
-    return _current(connection) or "base"
+    after = _current(connection)
+    if after is not None and after == before and after not in _revisions(revision):
+        raise SettingsError(
+            f"{shown(connection.engine.url)} is at schema {after}, which is newer than {revision}:"
+            " nothing was done"
+        )
+    return after or "base"
 
 
 def downgrade(engine: Engine, revision: str) -> None:
@@ -59,12 +74,19 @@ def require_current(engine: Engine) -> None:
 
 def require_file(engine: Engine) -> None:
     """Refuse a SQLite file that is not there: to open it would make it."""
-    if engine.dialect.name == "sqlite" and not Path(str(engine.url.database)).exists():
-        raise SettingsError(f"{shown(engine.url)} is not there: `noisefloor db upgrade` makes it")
+    if engine.dialect.name == "sqlite":
+        require_there(Path(str(engine.url.database)), engine.url)
+
+
+def require_there(path: Path | None, database: URL | str) -> None:
+    """The same of a file that was not opened yet; `path` is None of PostgreSQL."""
+    if path is not None and not path.exists():
+        raise SettingsError(f"{shown(database)} is not there: `noisefloor db upgrade` makes it")
 
 
 def require_usable(engine: Engine) -> None:
-    """The same, and refuse a database that cannot be written."""
+    """The same, and refuse a database that cannot be written, or in which damage was met."""
+    require_undamaged(engine)
     require_current(engine)
     require_writable(engine)
 
@@ -73,8 +95,7 @@ def revision_of(connection: Connection) -> str | None:
     """The schema's revision, or none of an empty database; refuses what is not Noisefloor's, or newer."""
     require_supported(connection)
     where, current = shown(connection.engine.url), _current(connection)
-    others = foreign(connection)
-    if others and not has_our_tables(connection):
+    if others := foreign(connection, current):
         raise SettingsError(
             f"{where} is not Noisefloor's: it holds {', '.join(others[:3])}; name an empty database"
         )
@@ -111,6 +132,10 @@ def _config(connection: Connection | None = None) -> Config:
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
+
+
+def _revisions(named: str) -> set[str]:
+    return {script.revision for script in _scripts().get_revisions(named) if script is not None}
 
 
 def _current(connection: Connection) -> str | None:

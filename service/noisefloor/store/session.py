@@ -10,6 +10,7 @@ import re
 import secrets
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ WRITES = {"noisefloor_writes": True}
 # How a database fails that is locked, full, out of connections, damaged or gone: another try may succeed.
 NoAnswer = (OperationalError, InterfaceError, InternalError, NoConnectionError)
 DENIED = "42501"  # SQLSTATE insufficient_privilege
+DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 # A server that is gone without a word is noticed by what it does not acknowledge.
 PATIENCE: dict[str, Any] = {
     "connect_timeout": CONNECT_TIMEOUT_S,
@@ -53,6 +55,7 @@ PATIENCE: dict[str, Any] = {
 
 
 _id_lock = threading.Lock()
+_damaged: weakref.WeakSet[Engine] = weakref.WeakSet()
 _last_stamp_us = 0
 
 
@@ -147,10 +150,23 @@ def _hide_row(context: ExceptionContext) -> None:
 def _as_no_answer(context: ExceptionContext) -> None:
     """Raise as `OperationalError` what drivers call otherwise: a damaged file, a right taken away."""
     error = context.sqlalchemy_exception
+    if context.engine is not None and is_damage(context.original_exception):
+        _damaged.add(context.engine)
     if type(error) is DatabaseError or getattr(context.original_exception, "sqlstate", None) == DENIED:
         raise OperationalError(
             context.statement, None, context.original_exception, hide_parameters=True
         ) from context.original_exception
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of the driver, or of SQLAlchemy, says that a SQLite file is damaged."""
+    code = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in DAMAGE  # the rest of the code says which part of the file
+
+
+def was_damaged(engine: Engine) -> bool:
+    """Whether damage was met in an engine's file. It stays so: a file that is mended is another's to open."""
+    return engine in _damaged
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -27,7 +27,7 @@ from noisefloor.ci.transport import (
 )
 from noisefloor.ci.webhook import verdict_request
 from noisefloor.contract.verdict import Verdict
-from noisefloor.errors import NoisefloorError, SettingsError
+from noisefloor.errors import MissingExtraError, NoisefloorError, SettingsError
 from noisefloor.settings import Settings
 from noisefloor.store import checks, clock, deliveries
 from noisefloor.store.session import reading, writing
@@ -106,10 +106,8 @@ class Courier:
 
     def _deliver(self, parcel: Parcel) -> Outcome:
         outcome = self._send(parcel)
-        level = logging.INFO if outcome.result == "delivered" else logging.WARNING
-        log.log(level, "delivery %s: %s: %s", parcel.delivery, outcome.result, outcome.error)
         with writing(self._engine, "conclude_delivery") as session:
-            conclude(
+            became = conclude(
                 session,
                 parcel,
                 outcome,
@@ -117,6 +115,9 @@ class Courier:
                 backoff_s=self._settings.delivery_backoff_s,
                 jitter=random.random(),  # noqa: S311 - so that not all try again at once
             )
+        level = logging.INFO if outcome.result == "delivered" else logging.WARNING
+        said = [parcel.delivery, became, *filter(None, [outcome.error])]
+        log.log(level, "delivery %s", ": ".join(said))
         return outcome
 
     def _run(self, kinds: tuple[str, ...]) -> None:
@@ -147,6 +148,9 @@ class Courier:
             return Outcome(result="retry", error=str(error))
         except RefusedError as error:
             return error.outcome
+        except (SettingsError, MissingExtraError) as error:
+            # another service of the database may be able to, or this one once it is set up
+            return Outcome(result="retry", error=str(error))
         except (ForbiddenTargetError, NoisefloorError) as error:
             return Outcome(result="refused", error=str(error))
         except ValidationError as error:

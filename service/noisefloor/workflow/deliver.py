@@ -65,15 +65,18 @@ def claim(session: Session, kinds: tuple[str, ...]) -> Parcel | None:
 
 def conclude(
     session: Session, parcel: Parcel, outcome: Outcome, *, tries: int, backoff_s: float, jitter: float
-) -> None:
-    """Write down how an attempt ended, unless a later one holds the delivery. `jitter` is from 0 to 1."""
+) -> str:
+    """Write down how an attempt ended, unless a later one holds the delivery, and say what became of it.
+
+    `jitter` is from 0 to 1.
+    """
     # a job is held before its check, and a check before its deliveries, here as where they are announced
     if outcome.ancestors and parcel.announcement.job is not None:
         _remember_ancestors(session, parcel.announcement.job, outcome.ancestors)
     check = checks.lock(session, parcel.check.check) if parcel.check is not None else None
     row = deliveries.held(session, parcel.delivery, parcel.attempt)
     if row is None:
-        return
+        return "left to a later attempt"
     row.response_status = outcome.status
     row.error = outcome.error.replace("\x00", " ")[:ERROR_LENGTH] if outcome.error is not None else None
     if outcome.run_id is not None and check is not None:
@@ -88,10 +91,13 @@ def conclude(
         )
     else:
         _end(row, DeliveryStatus.DEAD)
+    became = _became(row)
     if outcome.result == "gone" and row.kind == WEBHOOK:
         webhook = deliveries.webhook(session, row.project, row.target)
         if webhook is not None:
             webhook.enabled, webhook.disabled_reason = False, "the receiver answered 410: it is gone"
+            became += f", webhook {row.target!r} of project {row.project!r} switched off"
+    return became
 
 
 def release(session: Session, parcel: Parcel) -> None:
@@ -167,6 +173,15 @@ def _target(check: tables.Check) -> CheckTarget:
             "installation": check.installation,
         }
     )
+
+
+def _became(row: tables.Delivery) -> str:
+    tries = f"{row.tries} {'try' if row.tries == 1 else 'tries'}"
+    told = {
+        DeliveryStatus.PENDING: f"to be sent again after {tries}",
+        DeliveryStatus.DEAD: f"dead letter after {tries}",
+    }
+    return told.get(DeliveryStatus(row.status), row.status)
 
 
 def _end(row: tables.Delivery, status: DeliveryStatus, error: str | None = None) -> None:

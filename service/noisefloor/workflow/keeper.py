@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from noisefloor.contract.project import Pruned, Retention
 from noisefloor.store import clock, jobs, projects
-from noisefloor.store.session import reading, writing
+from noisefloor.store.condition import DAMAGED
+from noisefloor.store.session import is_damage, reading, writing
 from noisefloor.workflow.retain import prune, tidy
 
 SWEEP_S = 3600.0
@@ -72,6 +73,9 @@ class Keeper:
         while not self._stopping.is_set():
             try:
                 self.sweep(clock.now())
-            except SQLAlchemyError:
-                log.exception("the sweep of old results failed; it is tried again in an hour")
+            except SQLAlchemyError as error:
+                if is_damage(error):
+                    log.error("nothing old is deleted: %s", DAMAGED)  # noqa: TRY400 - that says it all
+                else:
+                    log.exception("the sweep of old results failed; it is tried again in an hour")
             self._stopping.wait(SWEEP_S)
