@@ -97,9 +97,8 @@ class _Trace:
         self._begun: dict[torch.Tensor, str] = {}
 
     def begin(self, path: str, _part: nn.Module, _args: object, output: Any) -> torch.Tensor:
-        leaf: torch.Tensor = (
-            output.detach().requires_grad_()
-        )  # raises for integers, and for what is no tensor
+        # raises for integers, and for what is no tensor
+        leaf: torch.Tensor = output.detach().requires_grad_()
         self._begun[leaf] = path
         followed = leaf.clone()  # which may be changed in place
         if not followed.requires_grad:
