@@ -1,6 +1,7 @@
 """Facts about the house: what is imported by what, and what starts without torch."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -151,7 +152,7 @@ def test_a_second_service_on_one_file_is_refused(tmp_path: Path) -> None:
     ("database", "said"),
     [
         ("sqlite:///{folder}/noise.db", "file is not a database"),
-        ("sqlite:///{folder}/noise.db/below.db", "cannot be written"),
+        ("sqlite:///{folder}/noise.db/below.db", "cannot be written|is not there"),
         ("postgresql://nobody@127.0.0.1:9/none", "Connection refused"),
         ("mysql://host/db", "sqlite:///path or postgresql://"),
     ],
@@ -169,5 +170,5 @@ def test_a_database_that_cannot_be_used_is_one_sentence(
         check=False,
     )
     assert refused.returncode == 2
-    assert said in refused.stderr
+    assert re.search(said, refused.stderr)
     assert "Traceback" not in refused.stderr

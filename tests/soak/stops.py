@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -229,8 +229,21 @@ class Waker:
         return Counter(stop.point for stop in self.woken)
 
     def until_done(self, watch: Watch) -> None:
-        """Until so many have been stopped and woken, or nothing moves any more."""
+        """Until so many have been stopped and woken, or nothing moves any more.
+
+        Who looks may wait for an answer of a service that sleeps, and is not waited for.
+        """
+        with ThreadPoolExecutor(1) as looker:
+            try:
+                self._until_done(partial(looker.submit, watch.look))
+            finally:
+                for stop in self._asleep:
+                    self.violations.append(f"stuck: {stop} was not taken over")
+                    os.kill(stop.pid, signal.SIGCONT)
+
+    def _until_done(self, look: Callable[[], Future[None]]) -> None:
         moved_s = looked_s = time.monotonic()
+        looking = look()
         while len(self.woken) < self._number and time.monotonic() - moved_s < PATIENCE_S:
             while not self._stopping.told.empty():
                 self._asleep.append(self._stopping.told.get())
@@ -240,13 +253,10 @@ class Waker:
                 self.woken.append(stop)
                 self._permit()
                 moved_s = time.monotonic()
-            if time.monotonic() - looked_s > LOOK_S:
-                watch.look()
-                looked_s = time.monotonic()
+            if looking.done() and time.monotonic() - looked_s > LOOK_S:
+                looking.result()
+                looking, looked_s = look(), time.monotonic()
             time.sleep(POLL_S)
-        for stop in self._asleep:
-            self.violations.append(f"stuck: {stop} was not taken over")
-            os.kill(stop.pid, signal.SIGCONT)
 
     def _permit(self) -> None:
         if self._given < self._number:
