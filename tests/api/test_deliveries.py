@@ -1,17 +1,19 @@
 """Webhooks and deliveries over HTTP, on both databases."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
 from sqlalchemy import Engine, select
 from tests.ci.suites import SUITES, WHSEC, suite
+from tests.conftest import serving
 from tests.measuring import claimed, finish
 from tests.samples import job
 
 from noisefloor.settings import Settings
 from noisefloor.store import tables
 from noisefloor.store.session import reading, writing
-from noisefloor.workflow.courier import Courier
 
 PROJECT = "/v1/projects/demo"
 HOOKS = f"{PROJECT}/webhooks"
@@ -65,8 +67,15 @@ def test_webhooks_that_cannot_be_are_refused_by_field(api: httpx.Client) -> None
     assert api.get(f"{HOOKS}/chat").status_code == 404
 
 
-def test_dead_letters_are_listed_and_replayed(api: httpx.Client, engine: Engine, settings: Settings) -> None:
-    api.put(f"{SUITES}/int8", json=suite())
+@pytest.fixture
+def hasty(engine: Engine, settings: Settings) -> Iterator[httpx.Client]:
+    """A service that tries once."""
+    with serving(settings.model_copy(update={"delivery_tries": 1}), engine) as client:
+        yield client
+
+
+def test_dead_letters_are_listed_and_replayed(hasty: httpx.Client, engine: Engine) -> None:
+    hasty.put(f"{SUITES}/int8", json=suite())
     with writing(engine, "test") as session:
         session.execute(
             tables.Webhook.__table__.insert().values(
@@ -78,24 +87,21 @@ def test_dead_letters_are_listed_and_replayed(api: httpx.Client, engine: Engine,
                 enabled=True,
             )
         )
-    api.post(f"{PROJECT}/jobs", json=job(suite="int8", git={"sha": "a" * 40}))
+    hasty.post(f"{PROJECT}/jobs", json=job(suite="int8", git={"sha": "a" * 40}))
     with writing(engine, "test") as session:
         finish(session, claimed(session))
-    courier = Courier(engine=engine, settings=settings)
-    while courier.step():
-        pass
     dead: list[dict[str, Any]] = []
-    while len(dead) < 2:  # the service's own threads send as well, and may have sent that it is pending
-        listed = api.get(f"{PROJECT}/deliveries", params={"status": "dead"}).json()["items"]
+    while len(dead) < 2:
+        listed = hasty.get(f"{PROJECT}/deliveries", params={"status": "dead"}).json()["items"]
         dead = [d for d in listed if d["announcement"]["verdict"] != "pending"]
     assert {(d["kind"], d["target"]) for d in dead} == {("github", "noisefloor/int8"), ("webhook", "chat")}
     assert {d["announcement"]["verdict"] for d in dead} == {"pass"}
-    replayed = api.post(f"{PROJECT}/deliveries/{dead[0]['id']}/replay")
+    replayed = hasty.post(f"{PROJECT}/deliveries/{dead[0]['id']}/replay")
     assert (replayed.status_code, replayed.json()["status"], replayed.json()["tries"]) == (202, "pending", 0)
-    page = api.get(f"{PROJECT}/deliveries", params={"limit": 1}).json()
-    rest = api.get(f"{PROJECT}/deliveries", params={"cursor": page["next_cursor"]}).json()
+    page = hasty.get(f"{PROJECT}/deliveries", params={"limit": 1}).json()
+    rest = hasty.get(f"{PROJECT}/deliveries", params={"cursor": page["next_cursor"]}).json()
     assert page["items"][0]["id"] > rest["items"][0]["id"]
-    missing = api.post(f"{PROJECT}/deliveries/{'0' * 26}/replay")
+    missing = hasty.post(f"{PROJECT}/deliveries/{'0' * 26}/replay")
     assert missing.json()["type"] == "urn:noisefloor:problem:not-found"
     with reading(engine) as session:
         delivered = session.scalars(select(tables.Delivery.status)).all()

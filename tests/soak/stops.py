@@ -68,7 +68,8 @@ class StoppingRunner(PlainRunner):
         super().__init__(isa, threads)
         self._stopping = stopping
         self._engine = open_engine(stopping.database)
-        self._at_commit: tuple[int, Stop] | None = None
+        self._due: Stop | None = None
+        self._committing: int | None = None  # the thread whose next commit it is
         event.listen(Session, "before_commit", self._before_commit)
 
     def close(self) -> None:
@@ -82,26 +83,32 @@ class StoppingRunner(PlainRunner):
         if stop is None:
             yield from super().run(task, on_tick)
             return
-        due: str | None = stop.point
+        try:
+            yield from self._stopped(stop, task, on_tick)
+        finally:
+            if self._due is not None:  # it lost its shard before it came to that
+                self._due = None
+                self._stopping.permits.release()
+
+    def _stopped(self, stop: Stop, task: ShardTask, on_tick: OnTick) -> Generator[CellResult]:
+        self._due = stop
 
         def tick(progress: str) -> bool:
-            nonlocal due
-            if due != MEASURING:
+            if self._due is None or stop.point != MEASURING:
                 return on_tick(progress)
-            due = None
             self._sleep(stop)
             goes_on = on_tick(progress)
             self._stopping.accepted.put(stop)
             return goes_on
 
         for result in super().run(task, tick):
-            point, due = due, None if due != MEASURING else due
-            if point == RECORDING:
+            is_recording = self._due is not None and stop.point == RECORDING
+            if is_recording:
                 self._sleep(stop)
-            elif point == COMMITTING:
-                self._at_commit = threading.get_ident(), stop
+            elif self._due is not None and stop.point == COMMITTING:
+                self._committing = threading.get_ident()
             yield result
-            if point == RECORDING:
+            if is_recording:
                 self._stopping.accepted.put(stop)
 
     def _drawn(self, task: ShardTask) -> Stop | None:
@@ -124,12 +131,16 @@ class StoppingRunner(PlainRunner):
                 raise TimeoutError(f"nobody took over: {stop}")
             time.sleep(POLL_S)
 
-    def _before_commit(self, _session: Session) -> None:
-        if self._at_commit is not None and self._at_commit[0] == threading.get_ident():
-            (_, stop), self._at_commit = self._at_commit, None
-            self._stop_now(stop)
+    def _before_commit(self, session: Session) -> None:
+        if self._due is None or self._committing != threading.get_ident():
+            return
+        self._committing = None
+        held = select(Shard.attempt).where(Shard.id == self._due.shard)
+        if session.scalar(held) == self._due.attempt:
+            self._stop_now(self._due)
 
     def _stop_now(self, stop: Stop) -> None:
+        self._due = None
         self._stopping.told.put(stop)
         os.kill(os.getpid(), signal.SIGSTOP)
         time.sleep(SETTLE_S)
@@ -240,6 +251,8 @@ class Waker:
                 for stop in self._asleep:
                     self.violations.append(f"stuck: {stop} was not taken over")
                     os.kill(stop.pid, signal.SIGCONT)
+        if len(self.woken) < self._number:
+            self.violations.append(f"stuck: {len(self.woken)} of {self._number} were stopped and woken")
 
     def _until_done(self, look: Callable[[], Future[None]]) -> None:
         moved_s = looked_s = time.monotonic()
