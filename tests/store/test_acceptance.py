@@ -78,6 +78,18 @@ def test_a_floor_that_is_set_or_raised_afterwards_is_not_what_was_accepted(proje
     assert verdicts == [Verdict.ACKNOWLEDGED, Verdict.ACKNOWLEDGED, Verdict.REGRESSED]
 
 
+def test_a_floor_that_an_older_version_judged_can_be_accepted(project: Project) -> None:
+    rules = {"max_drop_db": 0.5, "floor_db": 38.0}
+    project.measure(40.0)
+    broken = project.measure(37.0, rules=rules)
+    for row in project.session.scalars(select(tables.Finding).where(tables.Finding.job_id == broken.id)):
+        also = [{**one, "limit": None} for one in row.document["also"]]
+        row.document = {**row.document, "limit": None, "also": also}
+    assert project.accept(job=broken.id) == [broken.id]
+    assert broken.verdict == Verdict.ACKNOWLEDGED
+    assert project.measure(36.9, rules=rules).verdict == Verdict.ACKNOWLEDGED
+
+
 def test_another_branch_may_not_lose_what_was_accepted_here(project: Project) -> None:
     project.accept(sha=lost_on_topic(project).sha)
     project.repository.on("main")

@@ -90,14 +90,19 @@ def _led(finding: Finding, breaches: Sequence[Breach]) -> Finding:
     return finding.replace(**dict(leading), also=rest)
 
 
-def limits(finding: Finding) -> dict[str, float]:
+def limits(finding: Finding) -> dict[str, float] | None:
     """What the broken rules asked that are held against no earlier result: nobody accepts more than that.
+
+    None where an older version judged, which did not keep it.
 
     >>> limits(Finding(verdict=Verdict.REGRESSED, rule="floor_db", message="", limit=30.0))
     {'floor_db': 30.0}
     """
-    broken = (Verdict.REGRESSED, Verdict.ACKNOWLEDGED)
-    return {b.rule: b.limit for b in _breaches(finding) if b.verdict in broken and b.limit is not None}
+    verdicts = (Verdict.REGRESSED, Verdict.ACKNOWLEDGED)
+    broken = [b for b in _breaches(finding) if b.rule in ABSOLUTE and b.verdict in verdicts]
+    if any(b.limit is None and b.tolerance_db is not None for b in broken):
+        return None
+    return {b.rule: b.limit for b in broken if b.limit is not None}
 
 
 def _was_asked(breach: Breach, accepted: Mapping[str, float] | None) -> bool:
